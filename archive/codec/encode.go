@@ -1,0 +1,200 @@
+package codec
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+)
+
+// Encoder compresses files. It holds no state between calls; goroutines may
+// share it.
+type Encoder struct {
+	zstd *zstd.Encoder
+}
+
+// NewEncoder returns an encoder for a Zstandard level from 1 (fast) to 19
+// (small). Levels are those of the zstd command, mapped to the nearest of the
+// library's four.
+func NewEncoder(level int) (*Encoder, error) {
+	z, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
+		zstd.WithEncoderConcurrency(inFlight),
+		zstd.WithWindowSize(frameSize),
+		zstd.WithEncoderCRC(true),
+		zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return nil, fmt.Errorf("zstd level %d: %w", level, err)
+	}
+	return &Encoder{zstd: z}, nil
+}
+
+// frame is one piece of a file on its way through the encoder.
+type frame struct {
+	raw  []byte // aliases a buffer of frameSize
+	out  []byte
+	done chan struct{}
+}
+
+// Encode reads src to its end and writes its stored form to dst. It returns the
+// digest of what it read. After an error dst holds rubbish. When ctx ends,
+// Encode ends with its cause as soon as a read or write under way returns.
+func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Digest, error) {
+	sum := digester{hash: sha256.New()}
+	ordered := make(chan *frame, inFlight-1)
+	free := make(chan *frame, inFlight+1)
+	for range inFlight + 1 {
+		free <- &frame{raw: make([]byte, frameSize)}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer close(ordered)
+		return e.split(gctx, io.TeeReader(src, &sum), free, ordered)
+	})
+	table := &tableWriter{dst: dst}
+	g.Go(func() error { return table.writeFrames(gctx, ordered, free) })
+	if err := g.Wait(); err != nil {
+		if ctx.Err() != nil {
+			return Digest{}, context.Cause(ctx)
+		}
+		return Digest{}, err
+	}
+	return sum.digest(), table.finish(sum.digest())
+}
+
+// split cuts src into frames and starts the compression of each; ordered gets
+// them in the order of the file.
+func (e *Encoder) split(ctx context.Context, src io.Reader, free <-chan *frame, ordered chan<- *frame) error {
+	for {
+		var f *frame
+		select {
+		case f = <-free:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		n, err := io.ReadFull(src, f.raw[:frameSize])
+		f.raw = f.raw[:n]
+		if n > 0 {
+			f.done = make(chan struct{})
+			go func() {
+				f.out = e.zstd.EncodeAll(f.raw, f.out[:0])
+				close(f.done)
+			}()
+			select {
+			case ordered <- f:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// tableWriter writes frames and, last, the table that lists them.
+type tableWriter struct {
+	dst     io.Writer
+	current *frame
+	table   *seekable.Encoder
+}
+
+// EncodeAll hands the frame that is already compressed to the seek table's
+// encoder, which would otherwise compress one frame at a time.
+func (t *tableWriter) EncodeAll(_, _ []byte) []byte { return t.current.out }
+
+func (t *tableWriter) writeFrames(ctx context.Context, ordered <-chan *frame, free chan<- *frame) error {
+	var err error
+	if t.table, err = seekable.NewEncoder(t); err != nil {
+		return err
+	}
+	for f := range ordered {
+		<-f.done
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		t.current = f
+		out, err := t.table.Encode(f.raw)
+		if err != nil {
+			return err
+		}
+		if _, err := t.dst.Write(out); err != nil {
+			return err
+		}
+		free <- f
+	}
+	return nil
+}
+
+// finish writes the digest frame and the seek table that lists it too.
+func (t *tableWriter) finish(d Digest) error {
+	digest := d.marshal()
+	if _, err := t.dst.Write(digest); err != nil {
+		return err
+	}
+	table, err := t.table.EndStream()
+	if err != nil {
+		return err
+	}
+	_, err = t.dst.Write(appendTableEntry(table, uint32(len(digest))))
+	return err
+}
+
+// Parts of a seek table: see docs/format.md.
+const (
+	tableHeaderSize = 8
+	tableEntrySize  = 12
+	tableFooterSize = 9
+
+	// checksumOfNothing is the low half of XXH64 of no bytes.
+	checksumOfNothing = 0x51D8E999
+)
+
+// appendTableEntry adds one frame without content to a seek table: the library
+// that writes the table lists only frames that it compressed.
+func appendTableEntry(table []byte, compressedSize uint32) []byte {
+	body, footer := table[:len(table)-tableFooterSize], table[len(table)-tableFooterSize:]
+	out := append([]byte(nil), body...)
+	out = binary.LittleEndian.AppendUint32(out, compressedSize)
+	out = binary.LittleEndian.AppendUint32(out, 0)
+	out = binary.LittleEndian.AppendUint32(out, checksumOfNothing)
+	out = append(out, footer...)
+	binary.LittleEndian.PutUint32(out[4:], uint32(len(out)-tableHeaderSize))
+	count := out[len(out)-tableFooterSize:]
+	binary.LittleEndian.PutUint32(count, binary.LittleEndian.Uint32(count)+1)
+	return out
+}
+
+// digester sums what passes through it.
+type digester struct {
+	hash   hash.Hash
+	length int64
+}
+
+func (d *digester) Write(p []byte) (int, error) {
+	d.length += int64(len(p))
+	return d.hash.Write(p)
+}
+
+func (d *digester) digest() Digest {
+	sum := Digest{Length: d.length}
+	d.hash.Sum(sum.SHA256[:0])
+	return sum
+}
+
+// DigestOf reads src to its end and returns its digest.
+func DigestOf(src io.Reader) (Digest, error) {
+	sum := digester{hash: sha256.New()}
+	_, err := io.Copy(&sum, src)
+	return sum.digest(), err
+}
