@@ -1,0 +1,164 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// Store puts and gets files below the root of an FS. Goroutines, processes and
+// hosts may use one tree at the same time.
+type Store struct {
+	fs     FS
+	writer Writer
+}
+
+// NewStore returns the store over fsys. writer is who its temporary files say
+// made them.
+func NewStore(fsys FS, writer Writer) *Store {
+	return &Store{fs: fsys, writer: writer}
+}
+
+// Put stores what write writes under name, durably, all or nothing. The parent
+// directory is made if it is missing, its own parent must be there. It reports
+// fs.ErrExist, after write has run, if the name is taken: nothing is changed
+// then, and nothing is said about how durable the file that stands there is
+// (see Sync). After any other error the name is free, or holds the whole file.
+func (s *Store) Put(ctx context.Context, name string, write func(io.Writer) error) error {
+	if err := s.makeParent(ctx, name); err != nil {
+		return fmt.Errorf("put %s: %w", name, err)
+	}
+	temp := path.Join(topDirectory(name), s.writer.NewTempName())
+	if err := s.writeTemp(ctx, temp, write); err != nil {
+		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
+	}
+	if err := s.fs.Publish(ctx, temp, name); err != nil {
+		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
+	}
+	if err := s.syncNames(ctx, name); err != nil {
+		return fmt.Errorf("put %s: stored, but not known to be durable: %w", name, err)
+	}
+	return nil
+}
+
+// makeParent makes the directory of name, but none above it: a missing one
+// there may be a file system that is not mounted.
+func (s *Store) makeParent(ctx context.Context, name string) error {
+	dir := path.Dir(name)
+	if dir == "." {
+		return nil
+	}
+	err := s.fs.Mkdir(ctx, dir)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+func (s *Store) writeTemp(ctx context.Context, temp string, write func(io.Writer) error) error {
+	f, err := s.fs.Create(ctx, temp)
+	if err != nil {
+		return err
+	}
+	if err := write(f); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("sync: %w", err), f.Close())
+	}
+	return f.Close()
+}
+
+// dropTemp removes a temporary file of ours. It goes on when ctx has ended:
+// cleaning up is what the time after the end is for.
+func (s *Store) dropTemp(ctx context.Context, temp string) error {
+	err := s.fs.Remove(context.WithoutCancel(ctx), temp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// syncNames syncs every directory from that of name up to the root. All of
+// them, each time: another writer may have made one of them and died before it
+// was durable, and with it goes everything below.
+func (s *Store) syncNames(ctx context.Context, name string) error {
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		if err := s.fs.Sync(ctx, dir); err != nil {
+			return fmt.Errorf("sync directory %s: %w", dir, err)
+		}
+		if dir == "." {
+			return nil
+		}
+	}
+}
+
+// Sync makes a file that was found, not put, as durable as a put one.
+func (s *Store) Sync(ctx context.Context, name string) error {
+	if err := s.fs.Sync(ctx, name); err != nil {
+		return fmt.Errorf("sync %s: %w", name, err)
+	}
+	return s.syncNames(ctx, name)
+}
+
+// Open opens a stored file. fs.ErrNotExist says that the file system said so,
+// not that it is the right one.
+func (s *Store) Open(ctx context.Context, name string) (Object, error) {
+	return s.fs.Open(ctx, name)
+}
+
+// Stat describes a stored file or directory.
+func (s *Store) Stat(ctx context.Context, name string) (fs.FileInfo, error) {
+	return s.fs.Stat(ctx, name)
+}
+
+// List lists a directory, in any order, without temporary files.
+func (s *Store) List(ctx context.Context, dir string) ([]fs.DirEntry, error) {
+	entries, err := s.fs.ReadDir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	kept := entries[:0]
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), TempPrefix) {
+			kept = append(kept, e)
+		}
+	}
+	return kept, nil
+}
+
+// Remove removes a stored file. That it is gone is durable with the next sync
+// of its directory: a file that comes back after a loss of power does no harm.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	return s.fs.Remove(ctx, name)
+}
+
+// Move gives a stored file another, free name, durably.
+func (s *Store) Move(ctx context.Context, from, to string) error {
+	if err := s.makeParent(ctx, to); err != nil {
+		return fmt.Errorf("move %s to %s: %w", from, to, err)
+	}
+	if err := s.fs.Publish(ctx, from, to); err != nil {
+		return fmt.Errorf("move %s to %s: %w", from, to, err)
+	}
+	// The new name first: between the two syncs the file has both, not none.
+	if err := s.syncNames(ctx, to); err != nil {
+		return err
+	}
+	return s.syncNames(ctx, from)
+}
+
+// topDirectory is where the temporary file of an object lies: the first element
+// of its name, so that publishing never crosses file systems and the directory
+// to look through for dead writers' files stays small.
+func topDirectory(name string) string {
+	top, _, nested := strings.Cut(name, "/")
+	if !nested {
+		return "."
+	}
+	return top
+}
