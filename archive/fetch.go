@@ -1,0 +1,246 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"pitr/archive/wal"
+)
+
+// Deliver gives write a fresh place for the bytes of a file, and makes that
+// place the file PostgreSQL asked for only if write returned nil.
+type Deliver func(write func(io.Writer) error) error
+
+// Fetch delivers a verified file. ErrAbsent is proof that the archive does not
+// have it, ErrGap that it ought to; ErrDamaged that what it has is not what was
+// stored. Everything else is a doubt, also that no byte came for as long as
+// patience. A call that hangs in the system is left behind.
+func (a *Archive) Fetch(ctx context.Context, name wal.Name, patience time.Duration, deliver Deliver) error {
+	ctx, watch := watchStall(ctx, patience)
+	defer watch.stop()
+	err := within(ctx, func(ctx context.Context) error { return a.fetch(ctx, name, watch, deliver) })
+	if err != nil {
+		return a.named(fmt.Errorf("%s: %w", name, err))
+	}
+	return nil
+}
+
+func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, deliver Deliver) error {
+	v, err := a.open(ctx)
+	if err != nil {
+		return err
+	}
+	v.watch = watch
+	f, err := v.store.Open(ctx, v.id.path(name))
+	if isAbsent(err) {
+		return v.proveAbsent(ctx, name)
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return deliver(func(w io.Writer) error { return v.verified(ctx, name, f, w) })
+}
+
+// proveAbsent returns ErrAbsent, ErrGap, or why neither can be said.
+func (v view) proveAbsent(ctx context.Context, name wal.Name) error {
+	if err := v.confirm(ctx); err != nil {
+		return err
+	}
+	entries, err := v.listFor(ctx, name)
+	if err != nil {
+		return err
+	}
+	evidence, err := v.evidence(ctx, name, entries)
+	if err != nil {
+		return fmt.Errorf("look for later WAL: %w", err)
+	}
+	if evidence == "" {
+		return ErrAbsent
+	}
+	if v.opts.GapIsEnd {
+		v.opts.Log.Warn("a gap is taken for the end, as restore_gap: end says", "archive", v.name, "missing", name, "evidence", evidence)
+		return ErrAbsent
+	}
+	return hinted{
+		fmt.Errorf("%w: %s", ErrGap, evidence),
+		"find the missing file (pg_wal of the primary, another archive) and push it; restore_gap: end gives up what comes after it",
+	}
+}
+
+// evidence tells what shows that a missing file once was; empty if nothing
+// does.
+func (v view) evidence(ctx context.Context, name wal.Name, entries []Entry) (string, error) {
+	aside, err := v.setAside(ctx, name)
+	if err != nil || aside != "" {
+		return aside, err
+	}
+	switch name.Kind() {
+	case wal.KindSegment:
+		return v.laterWAL(ctx, name, entries)
+	case wal.KindHistory:
+		return v.heirs(ctx, name, entries)
+	}
+	return "", nil
+}
+
+// setAside tells whether a file of this name lies in quarantine.
+func (v view) setAside(ctx context.Context, name wal.Name) (string, error) {
+	dir := path.Join(v.id.top(), quarantineDirectory)
+	entries, err := v.store.List(ctx, dir)
+	if err != nil && !isAbsent(err) {
+		return "", err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), path.Base(v.id.path(name))+".") {
+			return fmt.Sprintf("it was set aside as %s", path.Join(dir, e.Name())), nil
+		}
+	}
+	return "", nil
+}
+
+// heirs tells what belongs to a timeline whose history is missing: segments,
+// or a history that has the timeline as an ancestor.
+func (v view) heirs(ctx context.Context, name wal.Name, entries []Entry) (string, error) {
+	for _, e := range entries {
+		n := e.Name
+		switch {
+		case n.Kind() == wal.KindSegment && n.Timeline() == name.Timeline():
+			return fmt.Sprintf("%s of that timeline is there", n), nil
+		case n.Kind() == wal.KindHistory && n.Timeline() > name.Timeline():
+			h, err := v.history(ctx, n.Timeline())
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", n, err)
+			}
+			if _, ok := h.SwitchOf(name.Timeline()); ok {
+				return fmt.Sprintf("%s names that timeline as an ancestor", n), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// laterWAL tells what shows that a missing segment once was: a later one of
+// its timeline, or a history by which a descendant left the timeline after the
+// segment began. Empty if nothing does.
+func (v view) laterWAL(ctx context.Context, name wal.Name, entries []Entry) (string, error) {
+	start, err := name.Start(v.id.SegmentSize)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		n := e.Name
+		switch {
+		case n.Kind() == wal.KindHistory && n.Timeline() > name.Timeline():
+			h, err := v.history(ctx, n.Timeline())
+			if err != nil {
+				return "", fmt.Errorf("%s: %w", n, err)
+			}
+			if left, ok := h.SwitchOf(name.Timeline()); ok && left > start {
+				return fmt.Sprintf("%s says that timeline %d went on to %s", n, name.Timeline(), left), nil
+			}
+		case hasRecords(n) && n.Timeline() == name.Timeline() && n.Segment().String() > name.String():
+			return fmt.Sprintf("%s is there", n), nil
+		}
+	}
+	return "", nil
+}
+
+// Set is the archives of one cluster, in the order in which they are asked.
+type Set []*Archive
+
+// sharedPatience is how long an archive may keep silent when there is another
+// one to ask.
+const sharedPatience = 5 * time.Second
+
+// Fetch delivers the first verified copy and returns the archive it came from.
+// ErrAbsent only if every archive proved it. Where there are several, one that
+// gives no byte for 5 s is passed over.
+func (s Set) Fetch(ctx context.Context, name wal.Name, patience time.Duration, deliver Deliver) (string, error) {
+	if len(s) > 1 {
+		patience = min(patience, sharedPatience)
+	}
+	var failed verdict
+	for _, a := range s {
+		err := a.Fetch(ctx, name, patience, deliver)
+		if err == nil {
+			failed.warn(a, name)
+			return a.name, nil
+		}
+		failed = append(failed, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return "", failed.sum(len(s))
+}
+
+// verdict is what the archives said that did not have the file.
+type verdict []error
+
+// warn tells of the archives that should have had the file and did not.
+func (v verdict) warn(a *Archive, name wal.Name) {
+	for _, err := range v {
+		if !errors.Is(err, ErrAbsent) {
+			a.opts.Log.Warn("another archive had to help out", "file", name, "helped", a.name, "error", err)
+		}
+	}
+}
+
+// sum makes one answer of several. One doubt makes the whole a doubt, and then
+// nothing in the error may match ErrAbsent or ErrGap any more.
+func (v verdict) sum(asked int) error {
+	var absent, gaps, doubts []error
+	for _, err := range v {
+		switch {
+		case errors.Is(err, ErrAbsent):
+			absent = append(absent, err)
+		case errors.Is(err, ErrGap):
+			gaps = append(gaps, err)
+		default:
+			doubts = append(doubts, err)
+		}
+	}
+	switch {
+	case len(doubts) > 0:
+		return errors.Join(doubts...)
+	case len(v) < asked || asked == 0:
+		return fmt.Errorf("%d of %d archives were asked: %w", len(v), asked, errNoAnswer)
+	case len(gaps) > 0:
+		return errors.Join(gaps...)
+	}
+	return errors.Join(absent...)
+}
+
+// Push stores a file in every archive of the set, at the same time. It returns
+// nil only if all of them have it.
+func (s Set) Push(ctx context.Context, name wal.Name, src Source) ([]Pushed, error) {
+	type result struct {
+		done Pushed
+		err  error
+	}
+	results := make([]chan result, len(s))
+	for i, a := range s {
+		results[i] = make(chan result, 1)
+		go func() {
+			done, err := a.Push(ctx, name, src)
+			results[i] <- result{done, err}
+		}()
+	}
+	var all []Pushed
+	var err error
+	for _, c := range results {
+		r := <-c
+		all = append(all, r.done)
+		err = errors.Join(err, r.err)
+	}
+	if len(s) == 0 {
+		err = errors.New("no archive to push to")
+	}
+	return all, err
+}

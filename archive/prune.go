@@ -1,0 +1,172 @@
+package archive
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"pitr/archive/wal"
+)
+
+// tempAge is how old a temporary file must be to be removed without proof that
+// its writer is dead: no push lives that long.
+const tempAge = 24 * time.Hour
+
+// quarantineDirectory holds what was set aside, beside the files.
+const quarantineDirectory = "quarantine"
+
+// Limit says up to where WAL is pruned. Exactly one field is set.
+type Limit struct {
+	// Before is the first segment to keep. As with pg_archivecleanup, the
+	// timeline does not count: every timeline is cut at the same point.
+	Before wal.Name
+	// Written keeps every segment from the first on that was stored at or
+	// after this time.
+	Written time.Time
+}
+
+// Pruned is what Prune removed, or with DryRun would remove.
+type Pruned struct {
+	Names      []wal.Name
+	Bytes      int64 // as stored
+	Temporary  []string
+	FirstKept  wal.Name
+	KeptNumber int
+}
+
+// Plan tells what a limit would remove, the oldest WAL first: segments, partial
+// segments and backup labels before it, on every timeline. History files always
+// stay. A limit that would leave no segment is an error.
+func (a *Archive) Plan(ctx context.Context, limit Limit) (plan Pruned, err error) {
+	defer func() { err = a.named(err) }()
+	v, err := a.open(ctx)
+	if err != nil {
+		return Pruned{}, err
+	}
+	if v.anonymous {
+		return Pruned{}, fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile)
+	}
+	if err := v.confirm(ctx); err != nil {
+		return Pruned{}, err
+	}
+	entries, err := v.list(ctx)
+	if err != nil {
+		return Pruned{}, err
+	}
+	sortByPosition(entries)
+	first, err := limit.firstKept(entries)
+	if err != nil {
+		return Pruned{}, err
+	}
+	return cut(entries, first)
+}
+
+// Prune removes what Plan told, then temporary files that nobody can be writing
+// any more. removed is called for each file. After an error or a kill, run it
+// again: what is left is still without gaps.
+func (a *Archive) Prune(ctx context.Context, plan Pruned, removed func(wal.Name)) (done Pruned, err error) {
+	defer func() { err = a.named(err) }()
+	v, err := a.open(ctx)
+	if err != nil {
+		return Pruned{}, err
+	}
+	done = Pruned{FirstKept: plan.FirstKept, KeptNumber: plan.KeptNumber}
+	for _, name := range plan.Names {
+		if ctx.Err() != nil {
+			return done, context.Cause(ctx)
+		}
+		if err := v.store.Remove(ctx, v.id.path(name)); err != nil && !isAbsent(err) {
+			return done, fmt.Errorf("prune: %w", err)
+		}
+		done.Names = append(done.Names, name)
+		removed(name)
+	}
+	done.Bytes = plan.Bytes
+	done.Temporary, err = v.store.Sweep(ctx, v.id.top(), a.opts.Now().Add(-tempAge))
+	return done, err
+}
+
+// Quarantine sets a stored file aside, durably, and returns its new name in the
+// store. The good copy can be pushed then.
+func (a *Archive) Quarantine(ctx context.Context, name wal.Name) (moved string, err error) {
+	defer func() { err = a.named(err) }()
+	v, err := a.open(ctx)
+	if err != nil {
+		return "", err
+	}
+	if v.anonymous {
+		return "", fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile)
+	}
+	if err := v.confirm(ctx); err != nil {
+		return "", err
+	}
+	var random [8]byte
+	rand.Read(random[:])
+	from := v.id.path(name)
+	to := path.Join(v.id.top(), quarantineDirectory, fmt.Sprintf("%s.%s-%s", path.Base(from),
+		a.opts.Now().UTC().Format("20060102T150405Z"), hex.EncodeToString(random[:])))
+	if err := v.store.Move(ctx, from, to); err != nil {
+		if isAbsent(err) {
+			return "", fmt.Errorf("%s: %w", name, ErrAbsent)
+		}
+		return "", err
+	}
+	return to, nil
+}
+
+// firstKept turns a limit into the position of the first segment to keep.
+func (l Limit) firstKept(sorted []Entry) (wal.Name, error) {
+	if l.Written.IsZero() {
+		return l.Before.Segment(), nil
+	}
+	for _, e := range sorted {
+		if e.Name.Kind() != wal.KindSegment {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return wal.Name{}, err
+		}
+		if !info.ModTime().Before(l.Written) {
+			return e.Name, nil
+		}
+	}
+	return wal.Name{}, errNothingLeft
+}
+
+var errNothingLeft = hinted{
+	errors.New("this would leave no segment at all"),
+	"the newest segments are what a standby or a new base backup needs first",
+}
+
+// cut divides the entries at the first one to keep.
+func cut(sorted []Entry, first wal.Name) (Pruned, error) {
+	plan := Pruned{FirstKept: first}
+	for _, e := range sorted {
+		switch {
+		case e.Name.Kind() == wal.KindHistory:
+		case position(e.Name) >= position(first):
+			if e.Name.Kind() == wal.KindSegment {
+				plan.KeptNumber++
+			}
+		default:
+			info, err := e.Info()
+			if err != nil {
+				return Pruned{}, err
+			}
+			plan.Names = append(plan.Names, e.Name)
+			plan.Bytes += info.Size()
+		}
+	}
+	if plan.KeptNumber == 0 && len(plan.Names) > 0 {
+		return Pruned{}, errNothingLeft
+	}
+	return plan, nil
+}
+
+// position orders WAL without the timeline, as pg_archivecleanup does.
+func position(n wal.Name) uint64 { return uint64(n.LogID())<<32 | uint64(n.SegID()) }

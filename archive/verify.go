@@ -1,0 +1,131 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"pitr/archive/wal"
+)
+
+// Finding is one thing that is wrong in an archive.
+type Finding struct {
+	Name wal.Name
+	// Err matches ErrDamaged for a file that is not what was stored, and ErrGap
+	// for one that is missing. Anything else could not be looked at.
+	Err error
+}
+
+// Checked counts what Verify looked at.
+type Checked struct {
+	Files    int
+	Segments int
+	RawBytes int64
+	Damaged  int
+	Missing  int // segments
+	Unread   int
+}
+
+// Verify reads every file to its end: stored digests, headers, every record of
+// every segment with those that cross from one segment into the next, histories,
+// and gaps. report gets each finding at once; progress is called after each
+// file with how many of how many are done. The error is for an archive that
+// cannot be looked at; findings are not errors.
+func (a *Archive) Verify(ctx context.Context, report func(Finding), progress func(done, of int)) (sum Checked, err error) {
+	defer func() { err = a.named(err) }()
+	v, err := a.open(ctx)
+	if err != nil {
+		return Checked{}, err
+	}
+	if err := v.confirm(ctx); err != nil {
+		return Checked{}, err
+	}
+	entries, err := v.list(ctx)
+	if err != nil {
+		return Checked{}, err
+	}
+	run := verification{view: v, report: report}
+	for i, e := range entries {
+		if ctx.Err() != nil {
+			return run.sum, context.Cause(ctx)
+		}
+		run.file(ctx, e.Name)
+		progress(i+1, len(entries))
+	}
+	return run.sum, run.gaps(ctx, entries)
+}
+
+// verification is one run of Verify.
+type verification struct {
+	view
+	report func(Finding)
+	sum    Checked
+	// tail is how the record begins that crosses out of the segment last.
+	last wal.Name
+	tail *wal.Tail
+}
+
+func (r *verification) file(ctx context.Context, name wal.Name) {
+	r.sum.Files++
+	k := newWalkerFor(name, r.id.SegmentSize)
+	k.opts.Tail = r.tailInto(ctx, name)
+	var n counter
+	err := r.read(ctx, name, io.MultiWriter(&n, k))
+	r.sum.RawBytes += int64(n)
+	if name.Kind() == wal.KindSegment {
+		r.sum.Segments++
+		walk := k.finish()
+		r.last, r.tail = name, walk.Tail
+		if err == nil && walk.Status != wal.Complete {
+			err = fmt.Errorf("%w: stored as it was pushed, but its records are not sound: at %s: %s", ErrDamaged, walk.End, walk.Reason)
+		}
+	}
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, ErrDamaged):
+		r.sum.Damaged++
+	default:
+		r.sum.Unread++
+	}
+	r.report(Finding{Name: name, Err: err})
+}
+
+// tailInto is the tail of the segment before, which was looked at last unless
+// a timeline begins here.
+func (r *verification) tailInto(ctx context.Context, name wal.Name) *wal.Tail {
+	number, err := name.Number(r.id.SegmentSize)
+	if err != nil || number == 0 || !hasRecords(name) {
+		return nil
+	}
+	if r.last == wal.SegmentName(name.Timeline(), number-1, r.id.SegmentSize) {
+		return r.tail
+	}
+	for _, before := range r.candidatesBefore(ctx, name.Timeline(), number) {
+		if tail, err := r.tailOf(ctx, before); err == nil {
+			return tail
+		}
+	}
+	return nil
+}
+
+func (r *verification) gaps(ctx context.Context, entries []Entry) error {
+	c, err := r.coverage(ctx, entries)
+	if err != nil {
+		return err
+	}
+	for _, g := range c.Gaps {
+		r.sum.Missing += g.Segments
+		r.report(Finding{Name: g.First, Err: fmt.Errorf("%w: %s", ErrGap, g)})
+	}
+	return nil
+}
+
+// counter counts bytes.
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
