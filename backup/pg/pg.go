@@ -1,0 +1,135 @@
+// Package pg is a narrow client of a PostgreSQL server: one method for each
+// thing that this project asks a server, and no way to send any other query.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Postmaster is what a running server says of itself in postmaster.pid, as
+// miscadmin.h lists its lines.
+type Postmaster struct {
+	PID       int
+	Port      int
+	SocketDir string // empty: no Unix socket
+	Listen    string // empty: no TCP
+}
+
+// ErrNotRunning says that a data directory has no postmaster.pid.
+var ErrNotRunning = errors.New("no server is running in this data directory")
+
+// ReadPostmaster reads postmaster.pid of a data directory. Whether that process
+// still lives is not looked at.
+func ReadPostmaster(pgdata string) (Postmaster, error) {
+	raw, err := os.ReadFile(filepath.Join(pgdata, "postmaster.pid"))
+	if errors.Is(err, os.ErrNotExist) {
+		return Postmaster{}, ErrNotRunning
+	}
+	if err != nil {
+		return Postmaster{}, err
+	}
+	line := strings.Split(string(raw), "\n")
+	if len(line) < 6 {
+		return Postmaster{}, errors.New("postmaster.pid is incomplete: the server is starting")
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(line[0]))
+	if err != nil {
+		return Postmaster{}, fmt.Errorf("postmaster.pid: process id %q", line[0])
+	}
+	port, err := strconv.Atoi(strings.TrimSpace(line[3]))
+	if err != nil {
+		return Postmaster{}, fmt.Errorf("postmaster.pid: port %q", line[3])
+	}
+	return Postmaster{PID: pid, Port: port, SocketDir: strings.TrimSpace(line[4]), Listen: strings.TrimSpace(line[5])}, nil
+}
+
+// Server is a connection to a server. One goroutine uses it at a time.
+type Server struct {
+	conn *pgx.Conn
+}
+
+// Dial connects to the server of a data directory through its Unix socket. The
+// user, password and database come from libpq's environment and files (PGUSER,
+// PGDATABASE, .pgpass); the database is otherwise postgres.
+func Dial(ctx context.Context, p Postmaster) (*Server, error) {
+	config, err := pgx.ParseConfig("")
+	if err != nil {
+		return nil, err
+	}
+	config.Host, config.Port = p.SocketDir, uint16(p.Port)
+	if p.SocketDir == "" {
+		config.Host = "localhost"
+	}
+	config.Fallbacks = nil
+	if config.Database == "" {
+		config.Database = "postgres"
+	}
+	config.RuntimeParams["application_name"] = "pitr"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{conn}, nil
+}
+
+// Close ends the connection.
+func (s *Server) Close(ctx context.Context) error { return s.conn.Close(ctx) }
+
+// ArchiveSettings is how a server is told to archive.
+type ArchiveSettings struct {
+	Mode       string // archive_mode: off, on, always
+	Command    string // archive_command, "(disabled)" while archive_mode is off
+	Library    string // archive_library, from 15 on
+	Timeout    time.Duration
+	WALLevel   string
+	InRecovery bool
+}
+
+// ArchiveSettings reads them.
+func (s *Server) ArchiveSettings(ctx context.Context) (ArchiveSettings, error) {
+	var a ArchiveSettings
+	var timeout int
+	err := s.conn.QueryRow(ctx, `
+		SELECT current_setting('archive_mode'), current_setting('archive_command'),
+		       coalesce(current_setting('archive_library', true), ''), current_setting('wal_level'),
+		       (SELECT setting::int FROM pg_settings WHERE name = 'archive_timeout'), pg_is_in_recovery()`).
+		Scan(&a.Mode, &a.Command, &a.Library, &a.WALLevel, &timeout, &a.InRecovery)
+	a.Timeout = time.Duration(timeout) * time.Second
+	return a, err
+}
+
+// ArchiverStats is pg_stat_archiver. A zero time is never.
+type ArchiverStats struct {
+	Archived     int64
+	LastArchived string
+	LastTime     time.Time
+	Failed       int64
+	LastFailed   string
+	LastFailure  time.Time
+}
+
+// ArchiverStats reads pg_stat_archiver.
+func (s *Server) ArchiverStats(ctx context.Context) (ArchiverStats, error) {
+	var a ArchiverStats
+	var last, failure *time.Time
+	err := s.conn.QueryRow(ctx, `
+		SELECT archived_count, coalesce(last_archived_wal, ''), last_archived_time,
+		       failed_count, coalesce(last_failed_wal, ''), last_failed_time FROM pg_stat_archiver`).
+		Scan(&a.Archived, &a.LastArchived, &last, &a.Failed, &a.LastFailed, &failure)
+	if last != nil {
+		a.LastTime = *last
+	}
+	if failure != nil {
+		a.LastFailure = *failure
+	}
+	return a, err
+}
