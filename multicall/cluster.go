@@ -1,0 +1,149 @@
+package multicall
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"pitr/archive"
+	"pitr/archive/files"
+	"pitr/archive/local"
+	"pitr/archive/wal"
+)
+
+// isDataDirectory tells whether a directory is one of PostgreSQL's.
+func isDataDirectory(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "global", "pg_control"))
+	return err == nil
+}
+
+// dataDirectory finds the data directory that a call serves: the one it was
+// started in, as PostgreSQL does; else the configured one; else the one that a
+// file to be restored goes into (pg_rewind). Empty if there is none.
+func dataDirectory(configured, dest string) (string, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("working directory: %w", err)
+	}
+	candidates := []string{here, configured}
+	if dest != "" {
+		candidates = append(candidates, filepath.Join(filepath.Dir(dest), ".."))
+	}
+	for _, dir := range candidates {
+		if dir != "" && isDataDirectory(dir) {
+			return dir, nil
+		}
+	}
+	return "", nil
+}
+
+// mustBeConfigured refuses to archive from another data directory than the one
+// that the configuration is for: a restored copy that runs with production's
+// configuration must not write into production's archive.
+func mustBeConfigured(pgdata, configured string) error {
+	if pgdata == "" || configured == "" {
+		return nil
+	}
+	a, err := os.Stat(pgdata)
+	if err != nil {
+		return err
+	}
+	b, err := os.Stat(configured)
+	if err == nil && os.SameFile(a, b) {
+		return nil
+	}
+	return hint(
+		fmt.Errorf("%w: this server runs in %s, the configuration is for pgdata %s", ErrConfig, pgdata, configured),
+		"a restored copy needs an archive of its own (pitr init) or archive_mode = off; if the data directory was moved, change pgdata")
+}
+
+// clusterOf reads the identity of the cluster in a data directory. Without one
+// nothing is known, which fits every archive.
+func clusterOf(pgdata string) (archive.Cluster, error) {
+	if pgdata == "" {
+		return archive.Cluster{}, nil
+	}
+	c, err := wal.ReadControl(pgdata)
+	if err != nil {
+		return archive.Cluster{}, err
+	}
+	return archive.Cluster{SystemID: c.SystemID, Major: c.Major, SegmentSize: c.SegmentSize}, nil
+}
+
+// archives are the archives that a configuration names, for a cluster.
+func (c Config) archives(urls []*url.URL, cluster archive.Cluster, log *slog.Logger) archive.Set {
+	var set archive.Set
+	for _, u := range urls {
+		set = append(set, archive.New(u.String(), storeAt(u), archive.Options{
+			Cluster:       cluster,
+			Layout:        archive.Layout(c.Layout),
+			GapIsEnd:      c.RestoreGap == "end",
+			CompressLevel: c.CompressLevel,
+			Log:           log,
+			Now:           time.Now,
+		}))
+	}
+	return set
+}
+
+// storeAt chooses the store for a URL. The configuration has checked it.
+func storeAt(u *url.URL) *files.Store {
+	return files.NewStore(local.New(u.Path), local.Writer())
+}
+
+// readFrom is where files are fetched from.
+func (c Config) readFrom() []*url.URL {
+	if len(c.RestoreFrom) > 0 {
+		return c.RestoreFrom
+	}
+	return c.Archive
+}
+
+// theArchive picks the one archive that an admin command works on.
+func (c Config) theArchive(chosen string) (*url.URL, error) {
+	if chosen == "" && len(c.Archive) == 1 {
+		return c.Archive[0], nil
+	}
+	i := slices.IndexFunc(c.Archive, func(u *url.URL) bool { return u.String() == chosen })
+	if i >= 0 {
+		return c.Archive[i], nil
+	}
+	if chosen == "" {
+		return nil, hint(fmt.Errorf("%w: %d archives are configured", ErrUsage, len(c.Archive)), "choose one with --only URL")
+	}
+	return nil, fmt.Errorf("%w: %s is not one of the configured archives", ErrUsage, chosen)
+}
+
+// walFile is a file of pg_wal, open to be pushed.
+type walFile struct {
+	*os.File
+	name wal.Name
+	size int64
+}
+
+func (f walFile) Size() int64 { return f.size }
+
+// openWAL opens a file of pg_wal by its path.
+func openWAL(path string) (walFile, error) {
+	name, err := wal.ParseName(filepath.Base(path))
+	if err != nil {
+		return walFile{}, fmt.Errorf("%w: %s: %w", archive.ErrForeign, path, err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return walFile{}, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		return walFile{}, errors.Join(err, f.Close())
+	}
+	return walFile{f, name, info.Size()}, nil
+}

@@ -1,0 +1,162 @@
+package multicall
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"pitr/archive"
+	"pitr/archive/local"
+	"pitr/archive/wal"
+)
+
+// initCmd is `pitr init`. The layout is the setting's: tree unless it says flat.
+type initCmd struct {
+	Compress    string `help:"Stored form: zstd or none. Default: zstd for a tree; a flat archive is always raw." enum:"zstd,none,default" default:"default"`
+	SystemID    uint64 `name:"system-identifier" help:"System identifier of the cluster. Default: from pg_control in pgdata."`
+	Major       int    `name:"postgres-major" help:"Major version of the cluster, 13 to 18. Default: from pgdata."`
+	SegmentSize string `name:"segment-size" help:"Segment size, such as 16MB. Default: from pg_control in pgdata."`
+	Only        string `help:"Make only this one of the configured archives." placeholder:"URL"`
+}
+
+// Run makes every configured archive that is not one yet.
+func (c *initCmd) Run(s *session) error {
+	if err := s.cfg.NeedArchive(); err != nil {
+		return err
+	}
+	id, err := c.identity(s)
+	if err != nil {
+		return err
+	}
+	urls := s.cfg.Archive
+	if c.Only != "" {
+		u, err := s.cfg.theArchive(c.Only)
+		if err != nil {
+			return err
+		}
+		urls = []*url.URL{u}
+	}
+	for _, u := range urls {
+		if err := initAt(s.ctx, u, &id); err != nil {
+			return fmt.Errorf("init %s: %w", u, err)
+		}
+		fmt.Fprintf(s.stdout, "%s is now the archive of system identifier %d (PostgreSQL %d, %s segments, layout %s, codec %s)\n",
+			u, id.SystemID, id.Major, formatSize(int64(id.SegmentSize)), id.Layout, id.Codec)
+	}
+	return c.pushHistories(s, urls)
+}
+
+// pushHistories stores the histories that the cluster has: one that is on a
+// later timeline archived them before this archive was there, and a recovery
+// from it will ask for them.
+func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
+	found, err := filepath.Glob(filepath.Join(s.cfg.PGData, "pg_wal", "*.history"))
+	if s.cfg.PGData == "" || err != nil {
+		return err
+	}
+	for _, path := range found {
+		f, err := openWAL(path)
+		if err != nil {
+			return err
+		}
+		_, err = s.cfg.archives(urls, archive.Cluster{}, s.log).Push(s.ctx, f.name, f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+		fmt.Fprintf(s.stdout, "%s is stored: the cluster is past timeline 1\n", f.name)
+	}
+	return nil
+}
+
+func initAt(ctx context.Context, u *url.URL, id *archive.Identity) error {
+	err := local.New(u.Path).Mkdir(ctx, ".")
+	if errors.Is(err, fs.ErrNotExist) {
+		return hint(err, "%s must exist: is its file system mounted?", filepath.Dir(u.Path))
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	made, err := archive.Init(ctx, storeAt(u), *id)
+	if err == nil {
+		*id = made
+	}
+	return err
+}
+
+// identity is what the flags say, completed from pg_control.
+func (c *initCmd) identity(s *session) (archive.Identity, error) {
+	cluster, err := c.cluster(s)
+	if err != nil {
+		return archive.Identity{}, err
+	}
+	id := archive.Identity{
+		SystemID: cluster.SystemID, Major: cluster.Major, SegmentSize: cluster.SegmentSize,
+		Layout: archive.Layout(cmp.Or(s.cfg.Layout, "tree")), Codec: archive.Codec(c.Compress),
+		Created: time.Now().UTC().Truncate(time.Second), CreatedBy: "pitr " + Version(),
+	}
+	switch {
+	case c.Compress == "default" && id.Layout == archive.Flat:
+		id.Codec = archive.None
+	case c.Compress == "default":
+		id.Codec = archive.Zstd
+	case id.Layout == archive.Flat && id.Codec == archive.Zstd:
+		return id, hint(fmt.Errorf("%w: a flat archive holds raw segments, so that cp and pg_standby can read them", ErrUsage),
+			"leave --compress out, or choose --layout tree")
+	}
+	return id, nil
+}
+
+func (c *initCmd) cluster(s *session) (archive.Cluster, error) {
+	pgdata, err := dataDirectory(s.cfg.PGData, "")
+	if err != nil {
+		return archive.Cluster{}, err
+	}
+	if s.cfg.PGData != "" {
+		pgdata = s.cfg.PGData
+	}
+	if c.SystemID == 0 && pgdata == "" {
+		return archive.Cluster{}, hint(fmt.Errorf("%w: whose archive shall it be?", ErrUsage),
+			"set pgdata to the data directory, or give --system-identifier, --postgres-major and --segment-size (pg_controldata shows them)")
+	}
+	cluster, err := clusterOf(pgdata)
+	if err != nil {
+		return archive.Cluster{}, err
+	}
+	return c.override(cluster)
+}
+
+// override lets the flags win, but not against a pg_control that is there.
+func (c *initCmd) override(cluster archive.Cluster) (archive.Cluster, error) {
+	size := cluster.SegmentSize
+	if c.SegmentSize != "" {
+		bytes, err := parseSize(c.SegmentSize)
+		if err != nil {
+			return cluster, fmt.Errorf("%w: --segment-size: %w", ErrUsage, err)
+		}
+		size = wal.SegmentSize(bytes)
+	} else if size == 0 {
+		size = wal.DefaultSegmentSize
+	}
+	asked := archive.Cluster{SystemID: c.SystemID, Major: c.Major, SegmentSize: size}
+	if asked.SystemID == 0 {
+		asked.SystemID = cluster.SystemID
+	}
+	if asked.Major == 0 {
+		asked.Major = cluster.Major
+	}
+	if asked.Major == 0 {
+		return asked, hint(fmt.Errorf("%w: the major version is not known", ErrUsage), "give --postgres-major, 13 to 18")
+	}
+	if cluster.SystemID != 0 && asked != cluster {
+		return asked, hint(fmt.Errorf("%w: pg_control in pgdata says system identifier %s, PostgreSQL %d, segments of %s", ErrUsage,
+			strconv.FormatUint(cluster.SystemID, 10), cluster.Major, formatSize(int64(cluster.SegmentSize))),
+			"leave the flags out, or leave pgdata out")
+	}
+	return asked, nil
+}

@@ -1,0 +1,153 @@
+package multicall
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"pitr/archive"
+	"pitr/archive/wal"
+)
+
+// walVerifyCmd is `pitr wal verify`.
+type walVerifyCmd struct {
+	onlyFlag
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// statusUnsound is the status of a verification that found damage or gaps.
+const statusUnsound = 6
+
+type verified struct {
+	Archive  string       `json:"archive"`
+	Files    int          `json:"files"`
+	Segments int          `json:"segments"`
+	RawBytes int64        `json:"raw_bytes"`
+	Damaged  int          `json:"damaged"`
+	Missing  int          `json:"missing_segments"`
+	Unread   int          `json:"unread"`
+	Findings []jsonDamage `json:"findings"`
+}
+
+type jsonDamage struct {
+	Name  wal.Name `json:"name"`
+	Error string   `json:"error"`
+}
+
+// Run reads everything and says what is wrong as soon as it is seen.
+func (c *walVerifyCmd) Run(s *session) error {
+	all := []verified{}
+	err := c.each(s, func(a *archive.Archive) error {
+		v := verified{Archive: a.Name(), Findings: []jsonDamage{}}
+		p := newProgress(s, "verify "+a.Name(), "files")
+		sum, err := a.Verify(s.ctx, func(f archive.Finding) {
+			v.Findings = append(v.Findings, jsonDamage{f.Name, f.Err.Error()})
+			if !c.JSON {
+				p.end()
+				fmt.Fprintf(s.stdout, "%s: %s: %v\n", a.Name(), f.Name, f.Err)
+			}
+		}, p.step)
+		p.end()
+		v.Files, v.Segments, v.RawBytes = sum.Files, sum.Segments, sum.RawBytes
+		v.Damaged, v.Missing, v.Unread = sum.Damaged, sum.Missing, sum.Unread
+		all = append(all, v)
+		if err == nil {
+			err = v.verdict()
+		}
+		return err
+	})
+	if c.JSON {
+		return errors.Join(err, printJSON(s.stdout, all))
+	}
+	for _, v := range all {
+		fmt.Fprintf(s.stdout, "%s: %s (%s, %s of WAL): %d damaged, %s missing, %d not readable\n",
+			v.Archive, count(v.Files, "file"), count(v.Segments, "segment"), formatSize(v.RawBytes), v.Damaged, count(v.Missing, "segment"), v.Unread)
+	}
+	return err
+}
+
+func (v verified) verdict() error {
+	switch {
+	case v.Damaged > 0 || v.Missing > 0:
+		return withStatus(fmt.Errorf("%s: not everything is sound", v.Archive), statusUnsound)
+	case v.Unread > 0:
+		return fmt.Errorf("%s: %d files could not be read", v.Archive, v.Unread)
+	}
+	return nil
+}
+
+// walPruneCmd is `pitr wal prune`.
+type walPruneCmd struct {
+	onlyFlag
+	Before    string `help:"Keep this segment and everything after it; also a .backup or .partial name." placeholder:"NAME" xor:"limit" required:""`
+	OlderThan string `name:"older-than" help:"Keep everything from the first segment on that was stored within this time." placeholder:"AGE" xor:"limit" required:""`
+	DryRun    bool   `name:"dry-run" help:"Only say what would be removed."`
+	JSON      bool   `name:"json" help:"Print JSON."`
+}
+
+type pruned struct {
+	Archive string     `json:"archive"`
+	DryRun  bool       `json:"dry_run"`
+	Kept    wal.Name   `json:"first_kept"`
+	Removed []wal.Name `json:"removed"`
+	Bytes   int64      `json:"stored_bytes"`
+}
+
+// Run prunes every chosen archive.
+func (c *walPruneCmd) Run(s *session) error {
+	limit, err := c.limit()
+	if err != nil {
+		return err
+	}
+	all := []pruned{}
+	err = c.each(s, func(a *archive.Archive) error {
+		done, err := c.prune(s, a, limit)
+		all = append(all, done)
+		return err
+	})
+	if c.JSON {
+		return errors.Join(err, printJSON(s.stdout, all))
+	}
+	return err
+}
+
+func (c *walPruneCmd) limit() (archive.Limit, error) {
+	if c.Before != "" {
+		name, err := wal.ParseName(c.Before)
+		if err == nil && name.Kind() == wal.KindHistory {
+			err = fmt.Errorf("%s is not a place in the WAL", name)
+		}
+		if err != nil {
+			return archive.Limit{}, fmt.Errorf("%w: --before: %w", ErrUsage, err)
+		}
+		return archive.Limit{Before: name}, nil
+	}
+	age, err := parseDuration(c.OlderThan)
+	if err != nil {
+		return archive.Limit{}, fmt.Errorf("%w: --older-than: %w", ErrUsage, err)
+	}
+	return archive.Limit{Written: time.Now().Add(-age)}, nil
+}
+
+func (c *walPruneCmd) prune(s *session, a *archive.Archive, limit archive.Limit) (pruned, error) {
+	plan, err := a.Plan(s.ctx, limit)
+	if err != nil {
+		return pruned{Archive: a.Name()}, err
+	}
+	out := pruned{Archive: a.Name(), DryRun: c.DryRun, Kept: plan.FirstKept, Removed: append([]wal.Name{}, plan.Names...), Bytes: plan.Bytes}
+	word := "would remove"
+	if !c.DryRun {
+		word = "removed"
+		p := newProgress(s, "prune "+a.Name(), "files")
+		n := 0
+		done, err := a.Prune(s.ctx, plan, func(wal.Name) { n++; p.step(n, len(plan.Names)) })
+		p.end()
+		if out.Removed = append([]wal.Name{}, done.Names...); err != nil {
+			return out, err
+		}
+	}
+	if !c.JSON {
+		fmt.Fprintf(s.stdout, "%s: %s %s, %s; first kept: %s\n", a.Name(), word, count(len(out.Removed), "file"), formatSize(out.Bytes), out.Kept)
+	}
+	return out, nil
+}

@@ -1,0 +1,106 @@
+package multicall
+
+import (
+	"compress/gzip"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"pitr/archive/archivetest"
+	"pitr/archive/wal"
+)
+
+// TestCommands runs the applets and the admin tool on a cluster that lies there
+// without a server: testdata of package wal, from a real PostgreSQL 15.
+func TestCommands(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/commands",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("GORACE", os.Getenv("GORACE"))
+			e.Setenv("PITR_ARCHIVE", "file://"+filepath.Join(e.WorkDir, "archive"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": cmdStatus, "cluster": cmdCluster, "flip": cmdFlip, "age": cmdAge,
+		},
+	})
+}
+
+// cmdCluster is `cluster DIR`: a data directory with 7 segments of 1 MB from
+// 000000010000000000000007 on, of which the first two are real.
+func cmdCluster(ts *testscript.TestScript, _ bool, args []string) {
+	dir, real := ts.MkAbs(args[0]), filepath.Join("..", "archive", "wal", "testdata", "pg15")
+	ts.Check(os.MkdirAll(filepath.Join(dir, "pg_wal"), 0o700))
+	ts.Check(os.MkdirAll(filepath.Join(dir, "global"), 0o700))
+	ts.Check(copyFile(filepath.Join(real, "PG_VERSION"), filepath.Join(dir, "PG_VERSION")))
+	ts.Check(copyFile(filepath.Join(real, "pg_control"), filepath.Join(dir, "global", "pg_control")))
+	packed, err := filepath.Glob(filepath.Join(real, "0*.gz"))
+	ts.Check(err)
+	for _, p := range packed {
+		ts.Check(copyFile(p, filepath.Join(dir, "pg_wal", strings.TrimSuffix(filepath.Base(p), ".gz"))))
+	}
+	control, err := wal.ReadControl(dir)
+	ts.Check(err)
+	more := archivetest.NewWAL(control.SystemID, control.Major, 1, control.SegmentSize, 9, 1)
+	more.Prev = lastRecord(ts, filepath.Join(dir, "pg_wal"), wal.SegmentName(1, 8, control.SegmentSize), control.SegmentSize)
+	for range 5 {
+		name, content := more.Next()
+		ts.Check(os.WriteFile(filepath.Join(dir, "pg_wal", name.String()), content, 0o600))
+	}
+}
+
+// lastRecord finds the last record that begins in a segment.
+func lastRecord(ts *testscript.TestScript, dir string, name wal.Name, size wal.SegmentSize) wal.LSN {
+	f, err := os.Open(filepath.Join(dir, name.String()))
+	ts.Check(err)
+	defer f.Close()
+	var last wal.LSN
+	_, err = wal.WalkSegment(f, name, size, wal.WalkerOptions{OnRecord: func(r wal.Record) { last = r.LSN }})
+	ts.Check(err)
+	return last
+}
+
+// copyFile copies a file, unpacked if it is a .gz.
+func copyFile(from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var r io.Reader = f
+	if strings.HasSuffix(from, ".gz") {
+		if r, err = gzip.NewReader(f); err != nil {
+			return err
+		}
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o600)
+}
+
+// cmdFlip is `flip FILE`: one bit in the middle of it.
+func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	content, err := os.ReadFile(name)
+	ts.Check(err)
+	content[len(content)/2] ^= 8
+	ts.Check(os.WriteFile(name, content, 0o600))
+}
+
+// cmdAge is `age FILE DURATION`: it was last written that long ago.
+func cmdAge(ts *testscript.TestScript, _ bool, args []string) {
+	age, err := parseDuration(args[1])
+	ts.Check(err)
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	then := info.ModTime().Add(-age)
+	ts.Check(os.Chtimes(ts.MkAbs(args[0]), then, then))
+}

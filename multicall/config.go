@@ -1,0 +1,171 @@
+package multicall
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// defaultConfigFile is read if neither -C nor $PITR_CONFIG names another. That
+// it is missing is no error: flags and environment can say everything.
+const defaultConfigFile = "/etc/pitr/pitr.ini"
+
+// Config is what is in force: the first of flag, environment, file and default
+// that has a key decides it.
+type Config struct {
+	Archive       []*url.URL // file:// and an absolute, clean path
+	PGData        string     // absolute, or ""
+	Layout        string     // "", "tree" or "flat"
+	CompressLevel int        // 1 to 19
+	RestoreFrom   []*url.URL // some of Archive; all of them if not set
+	RestoreRetry  time.Duration
+	RestoreGap    string // "doubt" or "end"
+	PushTimeout   time.Duration
+	State         string // "online" or "offline"
+	Debug         bool
+
+	// File is the configuration file that was read, or "".
+	File string
+	// Warnings are what `pitr config check` tells and nobody else.
+	Warnings []string
+
+	origins map[string]value
+}
+
+// value is a setting's text and where it came from.
+type value struct {
+	text string
+	from string // "flag --key", "environment PITR_KEY", "FILE line 3", "default"
+}
+
+// Origin tells where the value of a key came from.
+func (c Config) Origin(key string) string { return c.origins[key].from }
+
+// NeedArchive is an error unless an archive is configured.
+func (c Config) NeedArchive() error {
+	if len(c.Archive) > 0 {
+		return nil
+	}
+	return &ConfigError{[]error{noArchive()}}
+}
+
+func noArchive() error {
+	return hint(fmt.Errorf("archive is not set"), "set it in %s, as PITR_ARCHIVE or as --archive: archive = file:///srv/archive", defaultConfigFile)
+}
+
+// ConfigError is everything that is wrong with a configuration. It matches
+// ErrConfig.
+type ConfigError struct{ Problems []error }
+
+// Error has one line for each problem.
+func (e *ConfigError) Error() string { return textOf(e.Problems) }
+
+// Is makes it match ErrConfig.
+func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
+
+// Unwrap gives the problems.
+func (e *ConfigError) Unwrap() []error { return e.Problems }
+
+// first is at most n problems, the last one with the number of the others.
+func (e *ConfigError) first(n int) []error {
+	if len(e.Problems) <= n {
+		return e.Problems
+	}
+	more := hint(fmt.Errorf("the configuration has %d more problems", len(e.Problems)-n), "pitr config check shows all of them.")
+	return append(slices.Clip(e.Problems[:n]), more)
+}
+
+// configSources are what a configuration is put together from.
+type configSources struct {
+	flags       *settingFlags
+	environ     []string
+	defaultFile string
+	workDir     string
+}
+
+// loadConfig puts the configuration together. Its error is a *ConfigError with
+// every problem; the Config then has what could be understood.
+func loadConfig(from configSources) (Config, error) {
+	c := Config{origins: map[string]value{}}
+	file, problems := readConfigFile(from)
+	c.File = file.path
+	for _, s := range settings() {
+		v := from.lookup(s, file)
+		c.origins[s.key] = v
+		if err := s.set(&c, v.text); err != nil {
+			problems = append(problems, fmt.Errorf("%s (%s): %w", s.key, v.from, quoteHint(err, v.text)))
+		}
+	}
+	problems = append(problems, c.contradictions()...)
+	problems = append(problems, file.refusals(c, from.workDir)...)
+	c.Warnings = unknownVariables(from.environ)
+	if len(problems) > 0 {
+		return c, &ConfigError{problems}
+	}
+	return c, nil
+}
+
+// lookup is the order of precedence.
+func (from configSources) lookup(s setting, file configFile) value {
+	if v := s.flag(from.flags); v != nil {
+		return value{*v, "flag " + s.flagName()}
+	}
+	if v := getenv(from.environ, s.envName()); v != "" {
+		return value{v, "environment " + s.envName()}
+	}
+	if v, ok := file.values[s.key]; ok {
+		return v
+	}
+	return value{s.def, "default"}
+}
+
+// getenv is the value of a variable. An empty one counts as not set.
+func getenv(environ []string, name string) string {
+	for _, kv := range environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && k == name {
+			return v
+		}
+	}
+	return ""
+}
+
+// quoteHint explains the most likely reason for an unusable quoted value.
+func quoteHint(err error, text string) error {
+	for _, q := range []string{`"`, `'`} {
+		if len(text) > 1 && strings.HasPrefix(text, q) && strings.HasSuffix(text, q) {
+			return hint(err, "quotes are part of a value here; leave them out.")
+		}
+	}
+	return err
+}
+
+// contradictions are problems between keys.
+func (c Config) contradictions() []error {
+	var problems []error
+	for _, u := range c.RestoreFrom {
+		if len(c.Archive) > 0 && !names(c.Archive, u) {
+			problems = append(problems, hint(fmt.Errorf("restore_from (%s): %q is none of the archives", c.Origin("restore_from"), u), "add it to archive, or choose one of: %s", c.origins["archive"].text))
+		}
+	}
+	return problems
+}
+
+// unknownVariables warns about environment variables that look like settings.
+func unknownVariables(environ []string) []string {
+	known := []string{configVariable}
+	for _, s := range settings() {
+		known = append(known, s.envName())
+	}
+	var warnings []string
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if strings.HasPrefix(name, "PITR_") && !slices.Contains(known, name) {
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is not used; %s", name, didYouMean(name, known)))
+		}
+	}
+	return warnings
+}
+
+func isSetting(key string) bool { return slices.Contains(settingKeys(), key) }

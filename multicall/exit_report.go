@@ -1,0 +1,104 @@
+package multicall
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// hinted is an error with advice for the operator.
+type hinted struct {
+	error
+	text string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+func (h hinted) Hint() string  { return h.text }
+
+// hint adds advice to err: a sentence that is shown on a line of its own. Any
+// other error with a method Hint() string is shown the same way.
+func hint(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// hintsOf gathers the advice in the whole tree of err, each sentence once.
+func hintsOf(err error) []string {
+	var hints []string
+	walk(err, func(e error) {
+		h, ok := e.(interface{ Hint() string })
+		if ok && h.Hint() != "" && !slices.Contains(hints, h.Hint()) {
+			hints = append(hints, h.Hint())
+		}
+	})
+	return hints
+}
+
+// walk visits err and everything it wraps.
+func walk(err error, visit func(error)) {
+	if err == nil {
+		return
+	}
+	visit(err)
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		walk(e.Unwrap(), visit)
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			walk(inner, visit)
+		}
+	}
+}
+
+// report prints err and its hints, each line under the applet's name. It is the
+// only place that does. That stderr may be gone changes nothing.
+func report(w io.Writer, name string, err error) {
+	var said told
+	if err == nil || errors.As(err, &said) {
+		return
+	}
+	var b strings.Builder
+	for _, e := range problemsIn(err) {
+		for line := range strings.Lines(e.Error()) {
+			fmt.Fprintf(&b, "%s: %s\n", name, strings.TrimRight(line, "\n"))
+		}
+		for _, h := range hintsOf(e) {
+			fmt.Fprintf(&b, "HINT: %s\n", h)
+		}
+	}
+	var p *panicked
+	if errors.As(err, &p) {
+		b.Write(p.stack)
+	}
+	_, _ = io.WriteString(w, b.String())
+}
+
+// problemsIn splits what errors.Join put together, so that each problem stands
+// with its own hints. Of a bad configuration it has the first few.
+func problemsIn(err error) []error {
+	var c *ConfigError
+	if errors.As(err, &c) {
+		return c.first(3)
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || err.Error() != textOf(joined.Unwrap()) {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, problemsIn(e)...)
+	}
+	return all
+}
+
+func textOf(errs []error) string {
+	var lines []string
+	for _, e := range errs {
+		lines = append(lines, e.Error())
+	}
+	return strings.Join(lines, "\n")
+}

@@ -1,0 +1,98 @@
+package multicall
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+type installCmd struct {
+	Dir   string `arg:"" help:"Directory for the links."`
+	Hard  bool   `help:"Make hard links instead of symbolic ones."`
+	Force bool   `help:"Replace other files of these names."`
+}
+
+// Run links every name of the table to this binary. Running it again changes
+// nothing.
+func (i installCmd) Run(c *call) error {
+	binary, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this binary: %w", err)
+	}
+	if info, err := os.Stat(i.Dir); err != nil || !info.IsDir() {
+		return hint(fmt.Errorf("%s is not a directory", i.Dir), "mkdir -p %s", i.Dir)
+	}
+	var errs []error
+	for _, name := range appletNames() {
+		done, err := i.link(binary, filepath.Join(i.Dir, name))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintf(c.stdout, "%s: %s\n", filepath.Join(i.Dir, name), done)
+	}
+	return errors.Join(errs...)
+}
+
+// link makes one link, and says what it did.
+func (i installCmd) link(binary, path string) (string, error) {
+	there, err := i.present(binary, path)
+	switch {
+	case err == nil && there:
+		return "is there", nil
+	case err == nil && !i.Force:
+		return "", hint(fmt.Errorf("%s is another file", path), "--force replaces it.")
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", err
+	}
+	if err := i.place(binary, path); err != nil {
+		return "", err
+	}
+	if i.Hard {
+		return "linked", nil
+	}
+	return "-> " + binary, nil
+}
+
+// present tells whether path is the link that is wanted, or the binary itself.
+// fs.ErrNotExist: nothing is there.
+func (i installCmd) present(binary, path string) (bool, error) {
+	have, err := os.Lstat(path)
+	if err != nil {
+		return false, err
+	}
+	if have.Mode()&fs.ModeSymlink != 0 {
+		target, err := os.Readlink(path)
+		return !i.Hard && target == binary, err
+	}
+	want, err := os.Stat(binary)
+	if err != nil {
+		return false, err
+	}
+	// The binary itself is at home here, and a hard link is as good as it.
+	return os.SameFile(have, want), nil
+}
+
+// place puts the link beside its name first: what --force replaces is never
+// missing, not even for a moment.
+func (i installCmd) place(binary, path string) error {
+	link := os.Symlink
+	if i.Hard {
+		link = os.Link
+	}
+	temporary := fmt.Sprintf("%s.tmp-%d", path, os.Getpid())
+	err := link(binary, temporary)
+	if errors.Is(err, syscall.EXDEV) {
+		return hint(err, "a hard link stays on one file system; leave out --hard.")
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return nil
+}

@@ -1,0 +1,192 @@
+package multicall
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain makes this test binary the real one under each of its names, and
+// some applets that behave badly.
+func TestMain(m *testing.M) {
+	// The race detector would have every child sleep for a second at its end.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
+	commands := map[string]func(){}
+	for _, a := range applets() {
+		commands[a.name] = func() { os.Exit(Main(os.Args)) }
+	}
+	commands["pitr-0.1"] = commands["pitr"]
+	for name, run := range badApplets() {
+		commands[name] = func() { os.Exit(runBad(name, run)) }
+	}
+	testscript.Main(m, commands)
+}
+
+// badApplets are called as NAME COLUMN, where COLUMN is an applet that they
+// pretend to be.
+func badApplets() map[string]func(context.Context, *call) error {
+	return map[string]func(context.Context, *call) error{
+		"tidy": func(ctx context.Context, c *call) error {
+			fmt.Fprintln(c.stdout, "ready")
+			<-ctx.Done()
+			time.Sleep(100 * time.Millisecond)
+			fmt.Fprintln(c.stdout, "cleaned up")
+			return context.Cause(ctx)
+		},
+		"stuck": func(ctx context.Context, c *call) error {
+			fmt.Fprintln(c.stdout, "ready")
+			select {}
+		},
+		"finisher": func(ctx context.Context, c *call) error {
+			fmt.Fprintln(c.stdout, "ready")
+			<-ctx.Done()
+			return nil
+		},
+		"panics": func(context.Context, *call) error { panic("what a day") },
+		"panicselsewhere": func(context.Context, *call) error {
+			go panic("what a day")
+			select {}
+		},
+		"talks": func(_ context.Context, c *call) error {
+			for range 10000 {
+				c.log.Info("a line that nobody reads, of some length, to fill the pipe")
+			}
+			return nil
+		},
+	}
+}
+
+func runBad(name string, run func(context.Context, *call) error) int {
+	a, _ := findApplet(os.Args[1])
+	a.run = run
+	c := &call{name: name, called: name, args: os.Args[2:]}
+	return c.start(a)
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("GORACE", os.Getenv("GORACE"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": cmdStatus},
+	})
+}
+
+// cmdStatus is `status N PROGRAM ARG...`: the program ends with N.
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N PROGRAM ARG...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("%s: got status %s, want %s", strings.Join(args[1:], " "), got, args[0])
+	}
+}
+
+func TestDispatch(t *testing.T) {
+	tests := []struct {
+		args   []string
+		applet string
+		called string
+		rest   string
+	}{
+		{nil, "pitr", "pitr", ""},
+		{[]string{"pitr"}, "pitr", "pitr", ""},
+		{[]string{"/usr/bin/archive_command", "pg_wal/A"}, "archive_command", "/usr/bin/archive_command", "pg_wal/A"},
+		{[]string{"./pitr", "archive_command", "pg_wal/A"}, "archive_command", "archive_command", "pg_wal/A"},
+		{[]string{"pitr-0.1", "restore_command", "A", "B"}, "restore_command", "restore_command", "A B"},
+		{[]string{"/tmp/x", "wal", "list"}, "pitr", "/tmp/x", "wal list"},
+		{[]string{"archive_command", "restore_command"}, "archive_command", "archive_command", "restore_command"},
+		{[]string{"pitr", "pitr", "wal"}, "pitr", "pitr", "wal"},
+	}
+	for _, tt := range tests {
+		a, c := dispatch(tt.args)
+		if a.name != tt.applet || c.name != tt.applet || c.called != tt.called || strings.Join(c.args, " ") != tt.rest {
+			t.Errorf("%q: got %s called %s with %q, want %s called %s with %q", tt.args, a.name, c.called, c.args, tt.applet, tt.called, tt.rest)
+		}
+	}
+}
+
+func TestMisspelledRestoreCommandNeverEndsRecovery(t *testing.T) {
+	tests := []struct {
+		args []string
+		want int
+	}{
+		{[]string{"pitr", "restore_comand", "F", "P"}, 255},
+		{[]string{"pitr", "-C", "/x", "restore_command", "F", "P"}, 255},
+		{[]string{"restore_command-0.1", "F", "P"}, 255},
+		{[]string{"restore_command.old"}, 255},
+		{[]string{"/tmp/pgrestore", "000000010000000000000001", "pg_wal/RECOVERYXLOG"}, 255},
+		{[]string{"pitr", "get", "00000002.history", "pg_wal/RECOVERYHISTORY"}, 255},
+		{[]string{"pitr", "archive-command", "P"}, 2},
+		{[]string{"pitr", "frobnicate"}, 2},
+		{[]string{"pitr"}, 2},
+		{[]string{"pitr", "--frobnicate"}, 2},
+	}
+	for _, tt := range tests {
+		a, c := dispatch(tt.args)
+		c.stdout, c.stderr = &output{w: t.Output()}, t.Output()
+		err := a.run(t.Context(), c)
+		if got := statusOf(err, a.column); got != tt.want {
+			t.Errorf("%q: got status %d (%v), want %d", tt.args, got, err, tt.want)
+		}
+	}
+}
+
+func TestUnknownWordListsTheKnownOnes(t *testing.T) {
+	err := (&call{name: "pitr", args: []string{"frobnicate"}}).knownWord()
+	all := strings.Join(hintsOf(err), "\n")
+	for _, want := range []string{"wal", "config", "install", "archive_command", "pg_standby"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("got hints %q, want %s among them", all, want)
+		}
+	}
+}
+
+// The list of commands that an unknown word gets is read from the structure.
+func TestAdminCommandsAreThoseOfTheParser(t *testing.T) {
+	c := &call{name: "pitr"}
+	k, err := c.newKong(&adminCLI{}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, n := range k.Model.Children {
+		want = append(want, n.Name)
+	}
+	if got := adminCommands(); strings.Join(got, " ") != strings.Join(want, " ") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestMainEndsWithoutArguments(t *testing.T) {
+	if a, _ := dispatch([]string{}); a.name != "pitr" {
+		t.Errorf("got %s, want pitr", a.name)
+	}
+}
+
+// binary is the path of this test binary under one of the names of TestMain.
+func binary(t *testing.T, name string) string {
+	t.Helper()
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		if path := filepath.Join(dir, name); strings.Contains(dir, "testscript-main") {
+			return path
+		}
+	}
+	t.Fatal("TestMain has not set PATH up")
+	return ""
+}

@@ -1,0 +1,105 @@
+package multicall
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// parseArchives reads a comma list of archives. Line breaks may follow the
+// commas. A comma that belongs to a path is written %2C.
+func parseArchives(v string) ([]*url.URL, error) {
+	if v == "" {
+		return nil, nil
+	}
+	var urls []*url.URL
+	for item := range strings.SplitSeq(v, ",") {
+		u, err := parseArchive(strings.TrimSpace(item))
+		if err != nil {
+			return nil, err
+		}
+		if names(urls, u) {
+			return nil, fmt.Errorf("%q is there twice", u)
+		}
+		urls = append(urls, u)
+	}
+	return urls, nil
+}
+
+// parseArchive reads one archive: file:// and an absolute path in this version.
+// Its errors show the text without a password; those of net/url would not.
+func parseArchive(s string) (*url.URL, error) {
+	switch {
+	case s == "":
+		return nil, errors.New("the list has an empty entry")
+	case strings.HasPrefix(s, "/"):
+		return nil, hint(fmt.Errorf("%q is not a URL", s), "write file://%s", (&url.URL{Path: s}).EscapedPath())
+	case strings.ContainsAny(s, "\n\r"):
+		return nil, hint(fmt.Errorf("%q is more than one line", redacted(s)), "archives are separated by commas; an indented line continues the one above.")
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme == "" {
+		return nil, fmt.Errorf("%q is not a URL", redacted(s))
+	}
+	if u.Scheme != "file" {
+		return nil, fmt.Errorf("%q: this version knows file:// only", redacted(s))
+	}
+	return fileURL(s, u)
+}
+
+func fileURL(s string, u *url.URL) (*url.URL, error) {
+	switch {
+	case u.Host != "" || u.User != nil:
+		return nil, hint(fmt.Errorf("%q names a host, and file:// is always this one", redacted(s)), "an absolute path has three slashes: file:///srv/archive")
+	case u.Opaque != "" || !strings.HasPrefix(u.Path, "/"):
+		return nil, fmt.Errorf("%q has no absolute path", s)
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(s, "#"):
+		return nil, hint(fmt.Errorf("%q has more than a path", redacted(s)), "in a path, ? is written %%3F and # is written %%23.")
+	case strings.ContainsRune(u.Path, 0):
+		return nil, fmt.Errorf("%q has a zero byte in it", s)
+	case path.Clean(u.Path) == "/":
+		return nil, fmt.Errorf("%q is the root of the file system", s)
+	}
+	return &url.URL{Scheme: "file", Path: path.Clean(u.Path)}, nil
+}
+
+// names tells whether the list has this archive.
+func names(list []*url.URL, u *url.URL) bool {
+	for _, have := range list {
+		if have.String() == u.String() {
+			return true
+		}
+	}
+	return false
+}
+
+// redacted is the text without the passwords of its URLs. It is generous: what
+// is hidden without need does no harm.
+func redacted(s string) string {
+	first, rest, found := strings.Cut(s, "://")
+	if !found || !strings.Contains(s, "@") {
+		return s
+	}
+	return first + "://" + redactedAuthority(rest)
+}
+
+// redactedAuthority hides what stands between the first colon of an authority,
+// unless that begins a port, and the last @ before the next URL.
+func redactedAuthority(s string) string {
+	here, next, more := strings.Cut(s, "://")
+	if more {
+		next = "://" + redactedAuthority(next)
+	}
+	user, password, _ := strings.Cut(here, ":")
+	port, _ := span(password, "0123456789")
+	end := strings.LastIndex(password, "@")
+	if strings.ContainsAny(user, "/@ ") || end < 0 || strings.HasPrefix(password[len(port):], "/") {
+		return here + next
+	}
+	return user + ":***" + password[end:] + next
+}
+
+// holdsPassword tells whether some URL in the text has a password.
+func holdsPassword(s string) bool { return redacted(s) != s }

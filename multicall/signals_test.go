@@ -1,0 +1,321 @@
+package multicall
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// child is a run of one of the bad applets that has said "ready".
+type child struct {
+	*exec.Cmd
+	out    io.Reader
+	stderr bytes.Buffer
+}
+
+func startChild(t *testing.T, name string, args ...string) *child {
+	t.Helper()
+	c := &child{Cmd: exec.Command(binary(t, name), args...)}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Stderr = &c.stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	r := bufio.NewReader(out)
+	if line, err := r.ReadString('\n'); err != nil || line != "ready\n" {
+		t.Fatalf("got %q, %v, want ready; %s", line, err, c.stderr.String())
+	}
+	c.out = r
+	return c
+}
+
+// end is the status that the child ends with, what it printed after "ready",
+// and how long that took.
+func (c *child) end(t *testing.T) (status int, stdout string, took time.Duration) {
+	t.Helper()
+	began := time.Now()
+	rest, err := io.ReadAll(c.out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exitStatus(t, c.Wait()), string(rest), time.Since(began)
+}
+
+// exitStatus is the status as a shell shows it, but -N for death by signal N.
+func exitStatus(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case !errors.As(err, &exit):
+		t.Fatal(err)
+	}
+	if ws := exit.Sys().(syscall.WaitStatus); ws.Signaled() {
+		return -int(ws.Signal())
+	}
+	return exit.ExitCode()
+}
+
+func signalsOf(name string) map[syscall.Signal]int {
+	all := map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGQUIT: 131, syscall.SIGINT: 130, syscall.SIGHUP: 129}
+	if name == "pg_standby" {
+		delete(all, syscall.SIGINT)
+	}
+	return all
+}
+
+func TestSignalEndsAfterCleaningUp(t *testing.T) {
+	for _, a := range applets() {
+		for sig, want := range signalsOf(a.name) {
+			t.Run(a.name+" "+signalName(sig), func(t *testing.T) {
+				t.Parallel()
+				c := startChild(t, "tidy", a.name)
+				_ = c.Process.Signal(sig)
+				status, stdout, _ := c.end(t)
+				if status != want || stdout != "cleaned up\n" {
+					t.Errorf("got %d, %q, want %d and a clean-up", status, stdout, want)
+				}
+				if got, want := c.stderr.String(), "tidy: ended by "+signalName(sig)+"\n"; got != want {
+					t.Errorf("got stderr %q, want %q", got, want)
+				}
+			})
+		}
+	}
+}
+
+func TestSignalEndsWhatCannotCleanUp(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, "stuck", "restore_command")
+	_ = c.Process.Signal(syscall.SIGTERM)
+	status, _, took := c.end(t)
+	if status != 143 || took < grace-100*time.Millisecond || took > 10*grace {
+		t.Errorf("got %d after %v, want 143 after %v", status, took, grace)
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, "stuck", "restore_command")
+	_ = c.Process.Signal(syscall.SIGTERM)
+	time.Sleep(100 * time.Millisecond)
+	_ = c.Process.Signal(syscall.SIGQUIT)
+	status, _, took := c.end(t)
+	if status != 131 { // it is 143 after the grace, if the second one were not heard
+		t.Errorf("got %d after %v, want 131 at once", status, took)
+	}
+}
+
+// systemd and the postmaster may both pass the same SIGTERM on.
+func TestSameSignalTwiceLeavesTimeToCleanUp(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, "tidy", "archive_command")
+	_ = c.Process.Signal(syscall.SIGTERM)
+	time.Sleep(30 * time.Millisecond)
+	_ = c.Process.Signal(syscall.SIGTERM)
+	if status, stdout, _ := c.end(t); status != 143 || stdout != "cleaned up\n" {
+		t.Errorf("got %d, %q, want 143 and a clean-up", status, stdout)
+	}
+}
+
+func TestSuccessAfterASignalIsSuccess(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, "finisher", "archive_command")
+	_ = c.Process.Signal(syscall.SIGTERM)
+	if status, _, _ := c.end(t); status != 0 {
+		t.Errorf("got %d, want 0", status)
+	}
+}
+
+func TestIgnoredSignalsStayIgnored(t *testing.T) {
+	t.Parallel()
+	script := `trap '' INT HUP; "$0" archive_command & p=$!; read go; kill -INT $p; kill -HUP $p; sleep 0.3; kill -0 $p && echo alive; kill -TERM $p; wait $p; echo $?`
+	cmd := exec.Command("/bin/bash", "-c", script, binary(t, "tidy"))
+	in, _ := cmd.StdinPipe()
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	_, _ = r.ReadString('\n') // ready
+	_, _ = io.WriteString(in, "\n")
+	rest, _ := io.ReadAll(r)
+	_ = cmd.Wait()
+	if got := string(rest); !strings.HasPrefix(got, "alive\n") || !strings.HasSuffix(got, "143\n") {
+		t.Errorf("got %q, want it alive after SIGINT and SIGHUP, and 143 after SIGTERM", got)
+	}
+}
+
+func TestFailoverSignals(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			c := startChild(t, "tidy", "pg_standby")
+			_ = c.Process.Signal(sig)
+			status, _, _ := c.end(t)
+			if got := c.stderr.String(); status != 1 || !strings.Contains(got, "failover") {
+				t.Errorf("got %d, %q, want 1 and the failover", status, got)
+			}
+		})
+	}
+}
+
+// A copy that hangs is not given up for a failover: what it restores would be
+// lost. SIGTERM still ends it.
+func TestFailoverSignalHasNoDeadline(t *testing.T) {
+	t.Parallel()
+	c := startChild(t, "stuck", "pg_standby")
+	_ = c.Process.Signal(syscall.SIGUSR1)
+	time.Sleep(50 * time.Millisecond)
+	_ = c.Process.Signal(syscall.SIGTERM)
+	if status, _, took := c.end(t); status != 143 || took < grace/2 {
+		t.Errorf("got %d after %v, want 143 after the grace", status, took)
+	}
+}
+
+func TestPanicIsNeverTheEndOfWAL(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"restore_command": 255, "pg_standby": 255, "archive_command": 1, "pg_archivecleanup": 1, "pitr": 1} {
+		cmd := exec.Command(binary(t, "panics"), name)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if got := exitStatus(t, cmd.Run()); got != want {
+			t.Errorf("%s: got %d, want %d", name, got, want)
+		}
+		if !strings.Contains(stderr.String(), "internal error: what a day; please report") || !strings.Contains(stderr.String(), "main_test.go") {
+			t.Errorf("%s: got %q, want the panic and its stack", name, stderr.String())
+		}
+	}
+}
+
+func TestPanicInAnotherGoroutineIsNeverTheEndOfWAL(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"restore_command": -int(syscall.SIGABRT), "pg_standby": -int(syscall.SIGABRT), "archive_command": 2} {
+		if got := exitStatus(t, exec.Command(binary(t, "panicselsewhere"), name).Run()); got != want {
+			t.Errorf("%s: got %d, want %d", name, got, want)
+		}
+	}
+}
+
+// brokenPipe is the end for writing of a pipe that nobody reads.
+func brokenPipe(t *testing.T) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	t.Cleanup(func() { _ = w.Close() })
+	return w
+}
+
+func TestLogThatNobodyReadsChangesNothing(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]int{"archive_command": 0, "restore_command": 0, "pg_standby": 0, "pitr": -int(syscall.SIGPIPE)} {
+		cmd := exec.Command(binary(t, "talks"), name)
+		cmd.Stderr = brokenPipe(t)
+		if got := exitStatus(t, cmd.Run()); got != want {
+			t.Errorf("%s: got %d, want %d", name, got, want)
+		}
+	}
+}
+
+// The logging collector hangs, the pipe is full, and PostgreSQL stops.
+func TestFullLogDoesNotHoldTheEndUp(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	cmd := exec.Command(binary(t, "talks"), "archive_command")
+	cmd.Stderr = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFull(t, r)
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	stuck := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	if got := exitStatus(t, cmd.Wait()); got != 143 {
+		t.Errorf("got %d, want 143", got)
+	}
+}
+
+// waitFull waits until nothing more goes into a pipe.
+func waitFull(t *testing.T, r *os.File) {
+	t.Helper()
+	const capacity = 64 << 10
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		n, err := unix.IoctlGetInt(int(r.Fd()), unix.TIOCINQ)
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("the pipe holds %d bytes, error %v", n, err)
+		}
+		if n > capacity-8<<10 {
+			return
+		}
+	}
+}
+
+// The real ones, as they wait: for an archive out of reach, for a segment that
+// is not there yet.
+func TestWaitingAppletsEndOnSignals(t *testing.T) {
+	dir := t.TempDir()
+	restore := []string{"restore_command", "--archive=file://" + dir + "/none", "--debug", "000000010000000000000001", dir + "/out"}
+	standby := []string{"pg_standby", "-d", dir, "000000010000000000000001", dir + "/out"}
+	tests := []struct {
+		args []string
+		sig  syscall.Signal
+		want int
+	}{
+		{restore, syscall.SIGTERM, 143},
+		{restore, syscall.SIGQUIT, 131},
+		{restore, syscall.SIGINT, 130},
+		{standby, syscall.SIGTERM, 143},
+		{standby, syscall.SIGQUIT, 131},
+		{standby, syscall.SIGINT, 1},
+		{standby, syscall.SIGUSR1, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args[0]+" "+signalName(tt.sig), func(t *testing.T) {
+			t.Parallel()
+			status, stderr := signalled(t, tt.args, tt.sig)
+			if status != tt.want || strings.Contains(stderr, "goroutine") {
+				t.Errorf("got %d, %s, want %d and no goroutines", status, stderr, tt.want)
+			}
+		})
+	}
+}
+
+// signalled runs a command until it says something, and signals it then.
+func signalled(t *testing.T, args []string, sig syscall.Signal) (status int, stderr string) {
+	t.Helper()
+	cmd := exec.Command(binary(t, args[0]), args[1:]...)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	first, _ := r.ReadString('\n')
+	_ = cmd.Process.Signal(sig)
+	rest, _ := io.ReadAll(r)
+	return exitStatus(t, cmd.Wait()), first + string(rest)
+}
