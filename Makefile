@@ -1,0 +1,49 @@
+# make alone lists the targets.
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 60s
+GO       ?= go
+
+.DEFAULT_GOAL := help
+.PHONY: help build setup test unit live lint fuzz demo bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/pitr, one static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X pitr/multicall.version=$(VERSION)" -o bin/pitr .
+
+setup: ## install what the tests and the demo need (as root; otherwise say what is missing)
+	@test/setup
+
+test: setup unit live ## every test: the packages with the race detector, then real servers
+
+unit: ## the packages' own tests, with the race detector
+	$(GO) test -race $$($(GO) list ./... | grep -v '^pitr/test$$')
+
+live: ## end to end on PostgreSQL 13 to 18 (after make setup)
+	$(GO) test -count=1 -parallel 6 -timeout 20m ./test
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fuzz: ## every fuzz target for FUZZTIME (60s)
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg || exit 1; \
+		done; \
+	done
+
+demo: build ## archiving, a standby, a failover and a point-in-time recovery, on real servers
+	@test/setup --demo
+	@test/demo bin/pitr
+
+bench: build ## time push, get and an absent name beside dd, cp and a bare Go program (ROUNDS=15)
+	@test/setup
+	@$(GO) run ./test/bench -rounds $(or $(ROUNDS),15)
+
+clean: ## remove what was built (the fetched servers stay in .cache)
+	rm -rf bin
