@@ -134,11 +134,54 @@ func (a *Archive) openAnonymous(absent error) (view, error) {
 
 // Identity reads archive.json. A directory without one is ErrNoIdentity.
 func (a *Archive) Identity(ctx context.Context) (Identity, error) {
+	return answer(ctx, a, func(ctx context.Context) (Identity, error) {
+		v, err := a.open(ctx)
+		if err == nil && v.anonymous {
+			err = ErrNoIdentity
+		}
+		return v.id, err
+	})
+}
+
+// openConfirmed is open, with proof that the files are there that belong to the
+// identity.
+func (a *Archive) openConfirmed(ctx context.Context) (view, error) {
+	v, err := a.open(ctx)
+	if err == nil {
+		err = v.confirm(ctx)
+	}
+	return v, err
+}
+
+// openWritable is openConfirmed for what may be changed.
+func (a *Archive) openWritable(ctx context.Context) (view, error) {
 	v, err := a.open(ctx)
 	if err == nil && v.anonymous {
-		err = ErrNoIdentity
+		err = hinted{
+			fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile),
+			"pitr init makes an archive",
+		}
 	}
-	return v.id, a.named(err)
+	if err == nil {
+		err = v.confirm(ctx)
+	}
+	return v, err
+}
+
+// answer asks an archive something within ctx, even if its disk hangs, and says
+// which archive an error is about.
+func answer[T any](ctx context.Context, a *Archive, ask func(context.Context) (T, error)) (T, error) {
+	got := make(chan T, 1)
+	err := within(ctx, func(ctx context.Context) error {
+		value, err := ask(ctx)
+		got <- value
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, a.named(err)
+	}
+	return <-got, nil
 }
 
 // named says which archive an error is about. Everything exported does so, and

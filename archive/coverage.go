@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"pitr/archive/wal"
 )
@@ -39,23 +40,39 @@ type Coverage struct {
 	Bytes     int64 // as stored
 }
 
+// Lacks tells whether a segment or a history that was stored at some time is not
+// there. What is older than everything that is there may have been pruned: it
+// is not lacking, unless nothing is there at all.
+func (c Coverage) Lacks(n wal.Name) bool {
+	if n.Kind() == wal.KindHistory {
+		return !slices.Contains(c.Histories, n)
+	}
+	newer := len(c.Ranges) == 0
+	for _, r := range c.Ranges {
+		from, to, at := position(r.First), position(r.Last), position(n)
+		if r.Timeline == n.Timeline() && from <= at && at <= to {
+			return false
+		}
+		newer = newer || from <= at
+	}
+	return newer
+}
+
 // Coverage lists the archive and tells which WAL it holds and which it lacks:
 // between two segments of a timeline, and between a timeline's last segment
 // and the point where a descendant left it.
-func (a *Archive) Coverage(ctx context.Context) (c Coverage, err error) {
-	defer func() { err = a.named(err) }()
-	v, err := a.open(ctx)
-	if err != nil {
-		return Coverage{}, err
-	}
-	if err := v.confirm(ctx); err != nil {
-		return Coverage{}, err
-	}
-	entries, err := v.list(ctx)
-	if err != nil {
-		return Coverage{}, err
-	}
-	return v.coverage(ctx, entries)
+func (a *Archive) Coverage(ctx context.Context) (Coverage, error) {
+	return answer(ctx, a, func(ctx context.Context) (Coverage, error) {
+		v, err := a.openConfirmed(ctx)
+		if err != nil {
+			return Coverage{}, err
+		}
+		entries, err := v.list(ctx)
+		if err != nil {
+			return Coverage{}, err
+		}
+		return v.coverage(ctx, entries)
+	})
 }
 
 func (v view) coverage(ctx context.Context, entries []Entry) (Coverage, error) {

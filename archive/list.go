@@ -28,11 +28,8 @@ type Entry struct {
 // passed over.
 func (a *Archive) List(ctx context.Context) (entries []Entry, err error) {
 	defer func() { err = a.named(err) }()
-	v, err := a.open(ctx)
+	v, err := a.openConfirmed(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := v.confirm(ctx); err != nil {
 		return nil, err
 	}
 	return v.list(ctx)

@@ -13,11 +13,8 @@ import (
 // leaves the first as it was. Nothing is left behind.
 func (a *Archive) Probe(ctx context.Context) error {
 	return a.named(within(ctx, func(ctx context.Context) error {
-		v, err := a.open(ctx)
+		v, err := a.openWritable(ctx)
 		if err != nil {
-			return err
-		}
-		if err := v.confirm(ctx); err != nil {
 			return err
 		}
 		return v.probe(ctx, path.Join(v.id.top(), ".tmp-probe-"+newID()))

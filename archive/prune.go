@@ -43,14 +43,8 @@ type Pruned struct {
 // stay. A limit that would leave no segment is an error.
 func (a *Archive) Plan(ctx context.Context, limit Limit) (plan Pruned, err error) {
 	defer func() { err = a.named(err) }()
-	v, err := a.open(ctx)
+	v, err := a.openWritable(ctx)
 	if err != nil {
-		return Pruned{}, err
-	}
-	if v.anonymous {
-		return Pruned{}, fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile)
-	}
-	if err := v.confirm(ctx); err != nil {
 		return Pruned{}, err
 	}
 	entries, err := v.list(ctx)
@@ -70,7 +64,7 @@ func (a *Archive) Plan(ctx context.Context, limit Limit) (plan Pruned, err error
 // again: what is left is still without gaps.
 func (a *Archive) Prune(ctx context.Context, plan Pruned, removed func(wal.Name)) (done Pruned, err error) {
 	defer func() { err = a.named(err) }()
-	v, err := a.open(ctx)
+	v, err := a.openWritable(ctx)
 	if err != nil {
 		return Pruned{}, err
 	}
@@ -94,14 +88,8 @@ func (a *Archive) Prune(ctx context.Context, plan Pruned, removed func(wal.Name)
 // store. The good copy can be pushed then.
 func (a *Archive) Quarantine(ctx context.Context, name wal.Name) (moved string, err error) {
 	defer func() { err = a.named(err) }()
-	v, err := a.open(ctx)
+	v, err := a.openWritable(ctx)
 	if err != nil {
-		return "", err
-	}
-	if v.anonymous {
-		return "", fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile)
-	}
-	if err := v.confirm(ctx); err != nil {
 		return "", err
 	}
 	var random [8]byte

@@ -46,20 +46,11 @@ func (a *Archive) Push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 }
 
 func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
-	v, err := a.open(ctx)
+	v, err := a.openWritable(ctx)
 	if err != nil {
 		return Pushed{}, err
 	}
-	if v.anonymous {
-		return Pushed{}, hinted{
-			fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile),
-			"pitr init makes an archive",
-		}
-	}
 	if err := v.inspect(name, src); err != nil {
-		return Pushed{}, err
-	}
-	if err := v.confirm(ctx); err != nil {
 		return Pushed{}, err
 	}
 	v.sweep(ctx)

@@ -34,11 +34,8 @@ type Checked struct {
 // cannot be looked at; findings are not errors.
 func (a *Archive) Verify(ctx context.Context, report func(Finding), progress func(done, of int)) (sum Checked, err error) {
 	defer func() { err = a.named(err) }()
-	v, err := a.open(ctx)
+	v, err := a.openConfirmed(ctx)
 	if err != nil {
-		return Checked{}, err
-	}
-	if err := v.confirm(ctx); err != nil {
 		return Checked{}, err
 	}
 	entries, err := v.list(ctx)

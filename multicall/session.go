@@ -2,7 +2,6 @@ package multicall
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"strconv"
@@ -47,41 +46,4 @@ func count(n int, thing string) string {
 		return "1 " + thing
 	}
 	return strconv.Itoa(n) + " " + thing + "s"
-}
-
-// checkCmd is `pitr check`.
-type checkCmd struct {
-	JSON bool `name:"json" help:"Print JSON."`
-}
-
-// Run prints what was looked at and ends with 0, 1 or 2.
-func (cmd *checkCmd) Run(ctx context.Context, c *call, flags *settingFlags) error {
-	cfg, err := c.loadConfig(flags)
-	if err != nil {
-		return withStatus(err, int(critical))
-	}
-	done := check(ctx, cfg, c.log)
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if cmd.JSON {
-		if err := c.printJSON(done.findings); err != nil {
-			return err
-		}
-	} else {
-		done.print(c.stdout)
-	}
-	if worst := done.worst(); worst != fine {
-		return withStatus(fmt.Errorf("result: %s", worst), int(worst))
-	}
-	return nil
-}
-
-func (c *checkup) print(w io.Writer) {
-	for _, f := range c.findings {
-		fmt.Fprintf(w, "%-8s  %s: %s\n", f.Severity, f.What, f.Found)
-		if f.Remedy != "" {
-			fmt.Fprintf(w, "          HINT: %s\n", f.Remedy)
-		}
-	}
 }

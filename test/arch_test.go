@@ -51,6 +51,7 @@ var stores = []string{"pitr/archive/files", "pitr/archive/local", "pitr/archive/
 var libraries = map[string][]string{
 	"github.com/alecthomas/kong":                         {"pitr/multicall"},
 	"gopkg.in/ini.v1":                                    {"pitr/multicall"},
+	"mvdan.cc/sh/v3":                                     {"pitr/multicall"},
 	"github.com/klauspost/compress":                      {"pitr/archive/codec"},
 	"github.com/SaveTheRbtz/zstd-seekable-format-go/pkg": {"pitr/archive/codec"},
 	"github.com/cespare/xxhash/v2":                       {"pitr/archive/codec"},

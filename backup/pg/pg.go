@@ -19,6 +19,7 @@ import (
 // miscadmin.h lists its lines.
 type Postmaster struct {
 	PID       int
+	Started   time.Time // to the second
 	Port      int
 	SocketDir string // empty: no Unix socket
 	Listen    string // empty: no TCP
@@ -45,11 +46,18 @@ func ReadPostmaster(pgdata string) (Postmaster, error) {
 	if err != nil {
 		return Postmaster{}, fmt.Errorf("postmaster.pid: process id %q", line[0])
 	}
+	started, err := strconv.ParseInt(strings.TrimSpace(line[2]), 10, 64)
+	if err != nil {
+		return Postmaster{}, fmt.Errorf("postmaster.pid: start time %q", line[2])
+	}
 	port, err := strconv.Atoi(strings.TrimSpace(line[3]))
 	if err != nil {
 		return Postmaster{}, fmt.Errorf("postmaster.pid: port %q", line[3])
 	}
-	return Postmaster{PID: pid, Port: port, SocketDir: strings.TrimSpace(line[4]), Listen: strings.TrimSpace(line[5])}, nil
+	return Postmaster{
+		PID: pid, Started: time.Unix(started, 0), Port: port,
+		SocketDir: strings.TrimSpace(line[4]), Listen: strings.TrimSpace(line[5]),
+	}, nil
 }
 
 // Server is a connection to a server. One goroutine uses it at a time.
@@ -84,7 +92,7 @@ func Dial(ctx context.Context, p Postmaster) (*Server, error) {
 // Close ends the connection.
 func (s *Server) Close(ctx context.Context) error { return s.conn.Close(ctx) }
 
-// ArchiveSettings is how a server is told to archive.
+// ArchiveSettings is how a server is told to archive, and to restore.
 type ArchiveSettings struct {
 	Mode       string // archive_mode: off, on, always
 	Command    string // archive_command, "(disabled)" while archive_mode is off
@@ -92,6 +100,7 @@ type ArchiveSettings struct {
 	Timeout    time.Duration
 	WALLevel   string
 	InRecovery bool
+	Restore    string // restore_command
 }
 
 // ArchiveSettings reads them.
@@ -101,8 +110,9 @@ func (s *Server) ArchiveSettings(ctx context.Context) (ArchiveSettings, error) {
 	err := s.conn.QueryRow(ctx, `
 		SELECT current_setting('archive_mode'), current_setting('archive_command'),
 		       coalesce(current_setting('archive_library', true), ''), current_setting('wal_level'),
-		       (SELECT setting::int FROM pg_settings WHERE name = 'archive_timeout'), pg_is_in_recovery()`).
-		Scan(&a.Mode, &a.Command, &a.Library, &a.WALLevel, &timeout, &a.InRecovery)
+		       (SELECT setting::int FROM pg_settings WHERE name = 'archive_timeout'), pg_is_in_recovery(),
+		       current_setting('restore_command')`).
+		Scan(&a.Mode, &a.Command, &a.Library, &a.WALLevel, &timeout, &a.InRecovery, &a.Restore)
 	a.Timeout = time.Duration(timeout) * time.Second
 	return a, err
 }
