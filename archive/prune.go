@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"time"
 
 	"pitr/archive/wal"
@@ -109,7 +110,7 @@ func (a *Archive) Quarantine(ctx context.Context, name wal.Name) (moved string, 
 // firstKept turns a limit into the position of the first segment to keep.
 func (l Limit) firstKept(sorted []Entry) (wal.Name, error) {
 	if l.Written.IsZero() {
-		return l.Before.Segment(), nil
+		return l.Before.Segment(), l.known(sorted)
 	}
 	for _, e := range sorted {
 		if e.Name.Kind() != wal.KindSegment {
@@ -124,6 +125,18 @@ func (l Limit) firstKept(sorted []Entry) (wal.Name, error) {
 		}
 	}
 	return wal.Name{}, errNothingLeft
+}
+
+// known refuses a limit on a timeline that the archive has never seen: a slip of
+// the hand there removes what nobody meant.
+func (l Limit) known(entries []Entry) error {
+	if slices.ContainsFunc(entries, func(e Entry) bool { return e.Name.Timeline() == l.Before.Timeline() }) {
+		return nil
+	}
+	return hinted{
+		fmt.Errorf("%s: nothing of timeline %d is here", l.Before, l.Before.Timeline()),
+		"pitr wal list shows the timelines and their segments",
+	}
 }
 
 var errNothingLeft = hinted{

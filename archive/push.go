@@ -116,9 +116,15 @@ func (v view) encode(ctx context.Context, w io.Writer, src io.Reader) error {
 // inspect holds a file against its name and against the archive's cluster.
 func (v view) inspect(name wal.Name, src Source) error {
 	refuse := func(err error) error {
+		if errors.Is(err, wal.ErrForeign) {
+			return hinted{
+				fmt.Errorf("%w: %w", ErrForeign, err),
+				"is this server archiving into another cluster's directory? Nothing was stored",
+			}
+		}
 		return hinted{
 			fmt.Errorf("%w: %w", ErrForeign, err),
-			"is this server archiving into another cluster's directory? Nothing was stored",
+			"the file is not what its name says; in pg_wal it may be one that PostgreSQL has set apart for later. Nothing was stored",
 		}
 	}
 	switch name.Kind() {

@@ -65,18 +65,11 @@ type verification struct {
 
 func (r *verification) file(ctx context.Context, name wal.Name) {
 	r.sum.Files++
-	k := newWalkerFor(name, r.id.SegmentSize)
-	k.opts.Tail = r.tailInto(ctx, name)
-	var n counter
-	err := r.read(ctx, name, io.MultiWriter(&n, k))
-	r.sum.RawBytes += int64(n)
+	seen, err := r.examine(ctx, name, r.tailInto(ctx, name))
+	r.sum.RawBytes += seen.bytes
 	if name.Kind() == wal.KindSegment {
 		r.sum.Segments++
-		walk := k.finish()
-		r.last, r.tail = name, walk.Tail
-		if err == nil && walk.Status != wal.Complete {
-			err = fmt.Errorf("%w: stored as it was pushed, but its records are not sound: at %s: %s", ErrDamaged, walk.End, walk.Reason)
-		}
+		r.last, r.tail = name, seen.walk.Tail
 	}
 	switch {
 	case err == nil:
@@ -87,6 +80,41 @@ func (r *verification) file(ctx context.Context, name wal.Name) {
 		r.sum.Unread++
 	}
 	r.report(Finding{Name: name, Err: err})
+}
+
+// examined is what was seen of a file that was read to its end.
+type examined struct {
+	bytes int64 // raw
+	walk  wal.Walk
+}
+
+// examine reads a file to its end. ErrDamaged if it is not what was stored, or
+// if it is a segment whose records are not sound: a recovery ends there.
+func (v view) examine(ctx context.Context, name wal.Name, tail *wal.Tail) (examined, error) {
+	k := newWalkerFor(name, v.id.SegmentSize)
+	k.opts.Tail = tail
+	var n counter
+	err := v.read(ctx, name, io.MultiWriter(&n, k))
+	seen := examined{int64(n), k.finish()}
+	if name.Kind() == wal.KindSegment && err == nil && seen.walk.Status != wal.Complete {
+		err = fmt.Errorf("%w: stored as it was pushed, but its records are not sound: at %s: %s", ErrDamaged, seen.walk.End, seen.walk.Reason)
+	}
+	return seen, err
+}
+
+// Examine reads one file to its end, as Verify does: nil says that it is sound.
+func (a *Archive) Examine(ctx context.Context, name wal.Name) (err error) {
+	defer func() { err = a.named(err) }()
+	v, err := a.openConfirmed(ctx)
+	if err != nil {
+		return err
+	}
+	one := verification{view: v}
+	_, err = v.examine(ctx, name, one.tailInto(ctx, name))
+	if isAbsent(err) {
+		err = fmt.Errorf("%s: %w", name, ErrAbsent)
+	}
+	return err
 }
 
 // tailInto is the tail of the segment before, which was looked at last unless

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"pitr/archive"
@@ -23,6 +25,7 @@ type initCmd struct {
 	Major       int    `name:"postgres-major" help:"Major version of the cluster, 13 to 18. Default: from pgdata."`
 	SegmentSize string `name:"segment-size" help:"Segment size, such as 16MB. Default: from pg_control in pgdata."`
 	Only        string `help:"Make only this one of the configured archives." placeholder:"URL"`
+	Force       bool   `help:"Also for a cluster that has archived before, into something else."`
 }
 
 // Run makes every configured archive that is not one yet.
@@ -42,14 +45,38 @@ func (c *initCmd) Run(s *session) error {
 		}
 		urls = []*url.URL{u}
 	}
+	if err := c.mustBeFirst(s, urls); err != nil {
+		return err
+	}
 	for _, u := range urls {
-		if err := initAt(s.ctx, u, &id); err != nil {
+		if err := initAt(s.ctx, u, s.cfg.PGData, &id); err != nil {
 			return fmt.Errorf("init %s: %w", u, err)
 		}
 		fmt.Fprintf(s.stdout, "%s is now the archive of system identifier %d (PostgreSQL %d, %s segments, layout %s, codec %s)\n",
 			u, id.SystemID, id.Major, formatSize(int64(id.SegmentSize)), id.Layout, id.Codec)
 	}
 	return c.pushHistories(s, urls)
+}
+
+// mustBeFirst refuses to make an archive for a cluster that has archived before,
+// unless it is known where to. An empty directory is what an archive looks like
+// whose file system is not mounted, and a second one would split the WAL.
+func (c *initCmd) mustBeFirst(s *session, urls []*url.URL) error {
+	done, err := filepath.Glob(filepath.Join(s.cfg.PGData, "pg_wal", "archive_status", "*.done"))
+	if c.Force || s.cfg.PGData == "" || err != nil || len(done) == 0 {
+		return err
+	}
+	for _, u := range s.cfg.Archive {
+		if names(urls, u) && len(urls) < len(s.cfg.Archive) {
+			continue
+		}
+		if _, err := s.cfg.archives([]*url.URL{u}, archive.Cluster{}, s.log)[0].Identity(s.ctx); err == nil {
+			return nil // it archives into this one; the others join it
+		}
+	}
+	last := strings.TrimSuffix(filepath.Base(slices.Max(done)), ".done")
+	return hint(fmt.Errorf("this cluster has archived before, %s among others, and no configured archive is there", last),
+		"is a file system not mounted? If it archived into something else, or came from a base backup, --force makes a new archive")
 }
 
 // pushHistories stores the histories that the cluster has: one that is on a
@@ -74,7 +101,10 @@ func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
 	return nil
 }
 
-func initAt(ctx context.Context, u *url.URL, id *archive.Identity) error {
+func initAt(ctx context.Context, u *url.URL, pgdata string, id *archive.Identity) error {
+	if pgdata != "" && lies(filepath.Dir(u.Path), pgdata) {
+		return archiveInPGData(u, pgdata)
+	}
 	err := local.New(u.Path).Mkdir(ctx, ".")
 	if errors.Is(err, fs.ErrNotExist) {
 		return hint(err, "%s must exist: is its file system mounted?", filepath.Dir(u.Path))

@@ -122,7 +122,7 @@ func (c *walPruneCmd) limit() (archive.Limit, error) {
 		}
 		return archive.Limit{Before: name}, nil
 	}
-	age, err := parseDuration(c.OlderThan)
+	age, err := parseAge(c.OlderThan)
 	if err != nil {
 		return archive.Limit{}, fmt.Errorf("%w: --older-than: %w", ErrUsage, err)
 	}

@@ -30,19 +30,61 @@ type walCmd struct {
 // walPushCmd is `pitr wal push`.
 type walPushCmd struct {
 	Files []string `arg:"" help:"Files of pg_wal."`
+	Force bool     `help:"Also a segment that is not finished. Only if its server will never write to it again."`
 }
 
 // Run pushes every file; a failure does not keep the others back.
 func (c *walPushCmd) Run(s *session) error {
 	var failed error
 	for _, path := range c.Files {
-		if err := push(s.ctx, s.cfg, s.log, path); err != nil {
+		if err := c.push(s, path); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
 		fmt.Fprintf(s.stdout, "%s is stored\n", filepath.Base(path))
 	}
 	return failed
+}
+
+func (c *walPushCmd) push(s *session, path string) error {
+	if !c.Force {
+		if err := mustBeFinished(path); err != nil {
+			return err
+		}
+	}
+	return push(s.ctx, s.cfg, s.log, path)
+}
+
+// mustBeFinished refuses a segment that the server is still writing, or has
+// only set apart for later: once stored it is never replaced, and the finished
+// one would be a conflict. PostgreSQL marks what is finished in archive_status;
+// without a mark, and where no server runs, its records have to be sound up to
+// its end.
+func mustBeFinished(path string) error {
+	name, err := wal.ParseName(filepath.Base(path))
+	if err != nil || name.Kind() != wal.KindSegment {
+		return nil
+	}
+	dir := filepath.Dir(path)
+	for _, mark := range []string{".ready", ".done"} {
+		if _, err := os.Stat(filepath.Join(dir, "archive_status", name.String()+mark)); err == nil {
+			return nil
+		}
+	}
+	const advice = "SELECT pg_switch_wal() finishes the current segment, and archive_command stores it; --force stores what is there, if the server is gone for good"
+	if _, err := os.Stat(filepath.Join(dir, "..", "postmaster.pid")); err == nil {
+		return hint(fmt.Errorf("%w: %s: the server has not finished it", archive.ErrForeign, path), advice)
+	}
+	f, err := openWAL(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	walk, err := wal.WalkSegment(f, name, wal.SegmentSize(f.Size()), wal.WalkerOptions{})
+	if err == nil && walk.Status != wal.Complete {
+		err = hint(fmt.Errorf("%w: %s is not finished: at %s: %s", archive.ErrForeign, path, walk.End, walk.Reason), advice)
+	}
+	return err
 }
 
 // walGetCmd is `pitr wal get`.
@@ -243,20 +285,41 @@ func printJSON(w io.Writer, v any) error {
 // walQuarantineCmd is `pitr wal quarantine`.
 type walQuarantineCmd struct {
 	onlyFlag
-	Name string `arg:"" help:"Name of the damaged file."`
+	Name  string `arg:"" help:"Name of the damaged file."`
+	Force bool   `help:"Set it aside although it is sound."`
 }
 
-// Run sets the file aside in every chosen archive that has it.
+// Run sets the file aside in every chosen archive in which it is damaged.
 func (c *walQuarantineCmd) Run(s *session) error {
 	name, err := wal.ParseName(c.Name)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	return c.each(s, func(a *archive.Archive) error {
+		if err := c.deserves(s.ctx, a, name); err != nil {
+			return err
+		}
 		to, err := a.Quarantine(s.ctx, name)
 		if err == nil {
 			fmt.Fprintf(s.stdout, "%s: %s is now %s\n", a.Name(), name, to)
 		}
 		return err
 	})
+}
+
+// deserves tells why a file must stay where it is: it is sound, or nobody can
+// tell.
+func (c *walQuarantineCmd) deserves(ctx context.Context, a *archive.Archive, name wal.Name) error {
+	if c.Force {
+		return nil
+	}
+	err := a.Examine(ctx, name)
+	switch {
+	case errors.Is(err, archive.ErrDamaged):
+		return nil
+	case err == nil:
+		return hint(fmt.Errorf("%s: %s is sound: it stays", a.Name(), name),
+			"if another file belongs under this name, --force sets this one aside; while it is away, no recovery gets past it")
+	}
+	return err
 }

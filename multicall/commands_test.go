@@ -27,7 +27,7 @@ func TestCommands(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": cmdStatus, "cluster": cmdCluster, "flip": cmdFlip, "age": cmdAge,
+			"status": cmdStatus, "cluster": cmdCluster, "flip": cmdFlip, "age": cmdAge, "truncate": cmdTruncate,
 		},
 	})
 }
@@ -93,6 +93,15 @@ func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	content[len(content)/2] ^= 8
 	ts.Check(os.WriteFile(name, content, 0o600))
+}
+
+// cmdTruncate is `truncate FILE BYTES SIZE`: what follows BYTES is zeros.
+func cmdTruncate(ts *testscript.TestScript, _ bool, args []string) {
+	for _, size := range args[1:] {
+		n, err := parseSize(size)
+		ts.Check(err)
+		ts.Check(os.Truncate(ts.MkAbs(args[0]), n))
+	}
 }
 
 // cmdAge is `age FILE DURATION`: it was last written that long ago.

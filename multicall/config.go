@@ -149,7 +149,23 @@ func (c Config) contradictions() []error {
 			problems = append(problems, hint(fmt.Errorf("restore_from (%s): %q is none of the archives", c.Origin("restore_from"), u), "add it to archive, or choose one of: %s", c.origins["archive"].text))
 		}
 	}
+	for _, u := range c.Archive {
+		// By their names only: to ask the disks could take for ever here.
+		if c.PGData != "" && (below(u.Path, c.PGData) || below(c.PGData, u.Path)) {
+			problems = append(problems, archiveInPGData(u, c.PGData))
+		}
+	}
 	return problems
+}
+
+// below tells whether a path is dir or leads into it.
+func below(path, dir string) bool {
+	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
+}
+
+func archiveInPGData(u *url.URL, pgdata string) error {
+	return hint(fmt.Errorf("archive %s and the data directory %s lie one in the other", u, pgdata),
+		"what takes the data takes the archive then, and every base backup would hold it: put it elsewhere, best on another disk")
 }
 
 // unknownVariables warns about environment variables that look like settings.

@@ -150,9 +150,9 @@ func dataDirectories(pgdata, workDir string) []string {
 	return dirs
 }
 
-// lies tells whether the file that path leads to is below dir. Directories are
-// compared by what they are, not by their names: links and bind mounts give
-// them many.
+// lies tells whether the file that path leads to is dir, or below it.
+// Directories are compared by what they are, not by their names: links and bind
+// mounts give them many.
 func lies(path, dir string) bool {
 	inside, err := os.Stat(dir)
 	if err != nil {
@@ -166,7 +166,7 @@ func lies(path, dir string) bool {
 	if err != nil {
 		return false
 	}
-	for at := filepath.Dir(real); ; at = filepath.Dir(at) {
+	for at := real; ; at = filepath.Dir(at) {
 		if info, err := os.Stat(at); err == nil && os.SameFile(info, inside) {
 			return true
 		}

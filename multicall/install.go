@@ -25,28 +25,41 @@ func (i installCmd) Run(c *call) error {
 	if info, err := os.Stat(i.Dir); err != nil || !info.IsDir() {
 		return hint(fmt.Errorf("%s is not a directory", i.Dir), "mkdir -p %s", i.Dir)
 	}
+	// First look, then touch: half of the names would be worse than none.
 	var errs []error
 	for _, name := range appletNames() {
-		done, err := i.link(binary, filepath.Join(i.Dir, name))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		fmt.Fprintf(c.stdout, "%s: %s\n", filepath.Join(i.Dir, name), done)
+		errs = append(errs, i.mustBeFree(binary, filepath.Join(i.Dir, name)))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, name := range appletNames() {
+		path := filepath.Join(i.Dir, name)
+		done, err := i.link(binary, path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(c.stdout, "%s: %s\n", path, done)
+	}
+	return nil
+}
+
+// mustBeFree tells what keeps a name from being linked.
+func (i installCmd) mustBeFree(binary, path string) error {
+	there, err := i.present(binary, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil || there || i.Force:
+		return err
+	}
+	return hint(fmt.Errorf("%s is another file", path), "--force replaces it.")
 }
 
 // link makes one link, and says what it did.
 func (i installCmd) link(binary, path string) (string, error) {
-	there, err := i.present(binary, path)
-	switch {
-	case err == nil && there:
+	if there, err := i.present(binary, path); err == nil && there {
 		return "is there", nil
-	case err == nil && !i.Force:
-		return "", hint(fmt.Errorf("%s is another file", path), "--force replaces it.")
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return "", err
 	}
 	if err := i.place(binary, path); err != nil {
 		return "", err

@@ -42,6 +42,16 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.Duration(n), nil
 }
 
+// parseAge is parseDuration for what is removed by: a number alone could mean
+// days as well as seconds.
+func parseAge(s string) (time.Duration, error) {
+	age, err := parseDuration(s)
+	if _, rest := span(strings.TrimSpace(s), "0123456789"); err == nil && rest == "" {
+		return 0, hint(fmt.Errorf("%q has no unit", s), "write %sd for days, %sh for hours.", strings.TrimSpace(s), strings.TrimSpace(s))
+	}
+	return age, err
+}
+
 // parseSize reads bytes, or a number with a unit: `16MB`, `16 MB`, `1GB`.
 func parseSize(s string) (int64, error) {
 	n, err := parseUnits(s, sizeUnits())
