@@ -83,7 +83,7 @@ func TestCheckFindsWhatIsLost(t *testing.T) {
 			c.archiveOne()
 		}, []string{"warning   archive_command: it does not call pitr"}},
 		{"another archive", func(t *testing.T, c *cluster, a *archive) {
-			other := newArchive(t, c)
+			other := newArchive(t, c, "--force")
 			c.set("archive_command = '" + c.archiveCommand(other) + "'")
 			c.archiveOne()
 			check(t, os.Remove(other.stored(c.status(".done")[1])))
