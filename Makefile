@@ -4,6 +4,9 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unk
 FUZZTIME ?= 60s
 GO       ?= go
 
+# Git refuses to describe a clone that belongs to somebody else; that is no reason not to build it.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+
 .DEFAULT_GOAL := help
 .PHONY: help build setup test unit live lint fuzz demo bench clean
 

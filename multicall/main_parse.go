@@ -43,7 +43,7 @@ func (c *call) newKong(grammar any, description string, options ...kong.Option) 
 		kong.Description(description),
 		kong.Writers(c.stdout, c.stderr),
 		kong.Exit(func(status int) { panic(kongExit(status)) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		settingVars(),
 		kong.Vars{"version": thisBuild().String()},
 	}, options...)...)

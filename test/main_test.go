@@ -116,7 +116,7 @@ func (h house) give(path string) error {
 func (h *house) build() error {
 	bin := filepath.Join(h.dir, "bin")
 	h.pitr = filepath.Join(bin, "pitr")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", h.pitr, ".")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", h.pitr, ".")
 	cmd.Dir = h.source
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
