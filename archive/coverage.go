@@ -2,8 +2,11 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 
 	"pitr/archive/wal"
 )
@@ -36,16 +39,23 @@ type Coverage struct {
 	Ranges    []Range
 	Gaps      []Gap
 	Histories []wal.Name
-	Files     int
-	Bytes     int64 // as stored
+	Partials  []wal.Name // each once
+	// MissingHistories are those of timelines that are there, or are ancestors of
+	// one: without them PostgreSQL does not find its way.
+	MissingHistories []wal.Name
+	Files            int
+	Bytes            int64 // as stored
 }
 
 // Lacks tells whether a segment or a history that was stored at some time is not
-// there. What is older than everything that is there may have been pruned: it
-// is not lacking, unless nothing is there at all.
+// there, not as .partial either. What is older than everything that is there may
+// have been pruned: it is not lacking, unless nothing is there at all.
 func (c Coverage) Lacks(n wal.Name) bool {
 	if n.Kind() == wal.KindHistory {
 		return !slices.Contains(c.Histories, n)
+	}
+	if slices.Contains(c.Partials, n.Partial()) {
+		return false
 	}
 	newer := len(c.Ranges) == 0
 	for _, r := range c.Ranges {
@@ -59,8 +69,8 @@ func (c Coverage) Lacks(n wal.Name) bool {
 }
 
 // Coverage lists the archive and tells which WAL it holds and which it lacks:
-// between two segments of a timeline, and between a timeline's last segment
-// and the point where a descendant left it.
+// between two segments of a timeline, on the way along each history from the
+// oldest WAL that is there, and what was set aside and not stored again.
 func (a *Archive) Coverage(ctx context.Context) (Coverage, error) {
 	return answer(ctx, a, func(ctx context.Context) (Coverage, error) {
 		v, err := a.openConfirmed(ctx)
@@ -79,6 +89,9 @@ func (v view) coverage(ctx context.Context, entries []Entry) (Coverage, error) {
 	var c Coverage
 	for _, e := range entries {
 		info, err := e.Info()
+		if isAbsent(err) {
+			continue // removed since
+		}
 		if err != nil {
 			return Coverage{}, fmt.Errorf("%s: %w", e.Name, err)
 		}
@@ -87,15 +100,18 @@ func (v view) coverage(ctx context.Context, entries []Entry) (Coverage, error) {
 		switch e.Name.Kind() {
 		case wal.KindHistory:
 			c.Histories = append(c.Histories, e.Name)
+		case wal.KindPartial:
+			if !slices.Contains(c.Partials, e.Name) {
+				c.Partials = append(c.Partials, e.Name)
+			}
 		case wal.KindSegment:
 			c.addSegment(e.Name, info.Size(), v.id.SegmentSize)
 		}
 	}
-	c.Gaps = append(c.Gaps, v.forkGaps(ctx, c)...)
-	return c, nil
+	return c, v.lacking(ctx, &c)
 }
 
-// addSegment extends the last range, or begins one after a gap.
+// addSegment extends the last range, or begins one.
 func (c *Coverage) addSegment(n wal.Name, bytes int64, size wal.SegmentSize) {
 	number, err := n.Number(size)
 	if err != nil {
@@ -103,47 +119,52 @@ func (c *Coverage) addSegment(n wal.Name, bytes int64, size wal.SegmentSize) {
 	}
 	if len(c.Ranges) > 0 {
 		r := &c.Ranges[len(c.Ranges)-1]
-		last, _ := r.Last.Number(size)
-		switch {
-		case r.Timeline != n.Timeline():
-		case number == last+1:
+		if last, _ := r.Last.Number(size); r.Timeline == n.Timeline() && number == last+1 {
 			r.Last, r.Segments, r.Bytes = n, r.Segments+1, r.Bytes+bytes
 			return
-		default:
-			c.Gaps = append(c.Gaps, missing(n.Timeline(), last+1, number-1, size))
 		}
 	}
 	c.Ranges = append(c.Ranges, Range{Timeline: n.Timeline(), First: n, Last: n, Segments: 1, Bytes: bytes})
 }
 
-func missing(tli wal.TimelineID, first, last wal.SegmentNumber, size wal.SegmentSize) Gap {
-	return Gap{
-		Timeline: tli, First: wal.SegmentName(tli, first, size), Last: wal.SegmentName(tli, last, size),
-		Segments: int(last - first + 1),
-	}
-}
-
-// forkGaps finds timelines that end before a descendant left them. The segment
-// of the fork itself is not missed: the descendant has a copy of it.
-func (v view) forkGaps(ctx context.Context, c Coverage) []Gap {
-	size := v.id.SegmentSize
-	var gaps []Gap
-	ends := map[wal.TimelineID]wal.SegmentNumber{}
-	for _, r := range c.Ranges {
-		ends[r.Timeline], _ = r.Last.Number(size)
-	}
+// lacking finds the gaps: what is needed and not there.
+func (v view) lacking(ctx context.Context, c *Coverage) error {
+	n := needs{size: v.id.SegmentSize, coverage: c, spans: map[wal.TimelineID][]span{}}
+	n.between()
 	for _, name := range c.Histories {
 		h, err := v.history(ctx, name.Timeline())
-		if err != nil || len(h.Entries) == 0 {
-			continue // Verify reports a history that cannot be read
+		if errors.Is(err, ErrDamaged) || isAbsent(err) {
+			c.MissingHistories = append(c.MissingHistories, name)
+			continue
 		}
-		parent := h.Entries[len(h.Entries)-1]
-		end, known := ends[parent.Timeline]
-		fork := size.SegmentOf(parent.Switch)
-		if known && end+1 < fork {
-			gaps = append(gaps, missing(parent.Timeline, end+1, fork-1, size))
-			ends[parent.Timeline] = fork - 1
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		n.along(h)
+	}
+	aside, err := v.asides(ctx)
+	if err != nil {
+		return err
+	}
+	n.setAside(aside)
+	n.histories()
+	c.Gaps = n.gaps()
+	return nil
+}
+
+// asides are the files in quarantine.
+func (v view) asides(ctx context.Context) ([]wal.Name, error) {
+	entries, err := v.store.List(ctx, path.Join(v.id.top(), quarantineDirectory))
+	if err != nil && !isAbsent(err) {
+		return nil, err
+	}
+	var names []wal.Name
+	for _, e := range entries {
+		stored, _ := cutAside(e.Name())
+		raw, _ := strings.CutSuffix(stored, v.id.Codec.suffix())
+		if n, err := wal.ParseName(raw); err == nil {
+			names = append(names, n)
 		}
 	}
-	return gaps
+	return names, nil
 }

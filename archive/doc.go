@@ -25,7 +25,8 @@ import (
 // fs.ErrNotExist and fs.ErrExist only where the far side said so.
 type Store interface {
 	// Put stores a file durably, all or nothing. fs.ErrExist if the name is
-	// taken.
+	// taken. Until then the file lies in the top directory of its name, or in
+	// .tmp-pending if it has none, under a temporary name.
 	Put(ctx context.Context, name string, write func(io.Writer) error) error
 	// Sync makes a file that was found as durable as one that was put.
 	Sync(ctx context.Context, name string) error

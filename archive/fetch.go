@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"strings"
+	"slices"
 	"time"
 
 	"pitr/archive/wal"
 )
 
 // Deliver gives write a fresh place for the bytes of a file, and makes that
-// place the file PostgreSQL asked for only if write returned nil.
+// place the file PostgreSQL asked for only if write returned nil. It may be
+// called once for each archive of a Set, each time with a place of its own.
 type Deliver func(write func(io.Writer) error) error
 
 // Fetch delivers a verified file. ErrAbsent is proof that the archive does not
@@ -38,14 +39,29 @@ func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, del
 	v.watch = watch
 	f, err := v.store.Open(ctx, v.id.path(name))
 	if isAbsent(err) {
-		return v.proveAbsent(ctx, name)
+		if err := v.proveAbsent(ctx, name); !errors.Is(err, errAppeared) {
+			return err
+		}
+		if f, err = v.store.Open(ctx, v.id.path(name)); isAbsent(err) {
+			return errors.New("it is listed, and cannot be opened: a cache of the file system is out of date, or it is being removed")
+		}
 	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return deliver(func(w io.Writer) error { return v.verified(ctx, name, f, w) })
+	return deliver(func(w io.Writer) error {
+		if err := v.verified(ctx, name, f, w); err != nil {
+			return err
+		}
+		// A call that was left behind must not deliver any more.
+		return context.Cause(ctx)
+	})
 }
+
+// errAppeared says that a file is listed which a moment ago was not there: it
+// was stored just now, or its file system had forgotten to ask.
+var errAppeared = errors.New("it appeared")
 
 // proveAbsent returns ErrAbsent, ErrGap, or why neither can be said.
 func (v view) proveAbsent(ctx context.Context, name wal.Name) error {
@@ -55,6 +71,9 @@ func (v view) proveAbsent(ctx context.Context, name wal.Name) error {
 	entries, err := v.listFor(ctx, name)
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == name }) {
+		return errAppeared
 	}
 	evidence, err := v.evidence(ctx, name, entries)
 	if err != nil {
@@ -97,7 +116,7 @@ func (v view) setAside(ctx context.Context, name wal.Name) (string, error) {
 		return "", err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), path.Base(v.id.path(name))+".") {
+		if stored, ok := cutAside(e.Name()); ok && stored == path.Base(v.id.path(name)) {
 			return fmt.Sprintf("it was set aside as %s", path.Join(dir, e.Name())), nil
 		}
 	}
@@ -105,7 +124,9 @@ func (v view) setAside(ctx context.Context, name wal.Name) (string, error) {
 }
 
 // heirs tells what belongs to a timeline whose history is missing: segments,
-// or a history that has the timeline as an ancestor.
+// or a history that has the timeline as an ancestor. A .partial does not count:
+// a promotion that was interrupted before it wrote the history leaves one of a
+// timeline that never came to be.
 func (v view) heirs(ctx context.Context, name wal.Name, entries []Entry) (string, error) {
 	for _, e := range entries {
 		n := e.Name
@@ -144,7 +165,7 @@ func (v view) laterWAL(ctx context.Context, name wal.Name, entries []Entry) (str
 			if left, ok := h.SwitchOf(name.Timeline()); ok && left > start {
 				return fmt.Sprintf("%s says that timeline %d went on to %s", n, name.Timeline(), left), nil
 			}
-		case hasRecords(n) && n.Timeline() == name.Timeline() && n.Segment().String() > name.String():
+		case hasRecords(n) && n.Timeline() == name.Timeline() && position(n) >= position(name):
 			return fmt.Sprintf("%s is there", n), nil
 		}
 	}
@@ -193,7 +214,8 @@ func (v verdict) warn(a *Archive, name wal.Name) {
 }
 
 // sum makes one answer of several. One doubt makes the whole a doubt, and then
-// nothing in the error may match ErrAbsent or ErrGap any more.
+// nothing in the error may match ErrAbsent or ErrGap any more. What the archives
+// said one by one is in Verdicts.
 func (v verdict) sum(asked int) error {
 	var absent, gaps, doubts []error
 	for _, err := range v {
@@ -208,13 +230,31 @@ func (v verdict) sum(asked int) error {
 	}
 	switch {
 	case len(doubts) > 0:
-		return errors.Join(doubts...)
+		return verdicts{errors.Join(doubts...), doubts}
 	case len(v) < asked || asked == 0:
 		return fmt.Errorf("%d of %d archives were asked: %w", len(v), asked, errNoAnswer)
 	case len(gaps) > 0:
-		return errors.Join(gaps...)
+		return verdicts{errors.Join(gaps...), gaps}
 	}
 	return errors.Join(absent...)
+}
+
+// verdicts is an error of several archives.
+type verdicts struct {
+	error
+	each []error
+}
+
+func (v verdicts) Unwrap() []error { return v.each }
+
+// Verdicts returns what each archive said that Set.Fetch was in doubt about, or
+// the error itself.
+func Verdicts(err error) []error {
+	var v verdicts
+	if errors.As(err, &v) {
+		return v.each
+	}
+	return []error{err}
 }
 
 // Push stores a file in every archive of the set, at the same time. It returns

@@ -124,6 +124,9 @@ func (id Identity) valid() error {
 	if _, known := wal.MagicOf(id.Major); !known {
 		return fmt.Errorf("PostgreSQL %d is not one of 13 to 18", id.Major)
 	}
+	if id.SystemID == 0 {
+		return errors.New("system identifier 0 is no cluster's")
+	}
 	if raw, err := hex.DecodeString(id.ID); err != nil || len(raw) != 16 {
 		return fmt.Errorf("id %q is not 32 hexadecimal digits", id.ID)
 	}

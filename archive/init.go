@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +19,7 @@ func Init(ctx context.Context, store Store, id Identity) (Identity, error) {
 	if err := id.valid(); err != nil {
 		return Identity{}, err
 	}
-	if err := mustBeEmpty(ctx, store); err != nil {
+	if err := mustBeEmpty(ctx, store, id.Layout); err != nil {
 		return Identity{}, err
 	}
 	if id.Layout == Tree {
@@ -35,15 +36,30 @@ func Init(ctx context.Context, store Store, id Identity) (Identity, error) {
 	// Last: from here on this is an archive.
 	err = putSmall(ctx, store, identityFile, append(raw, '\n'))
 	if errors.Is(err, fs.ErrExist) {
-		return Identity{}, errAlready
+		return id, mustBeOurs(ctx, store, raw)
+	}
+	if err == nil {
+		// Empty, or of another init that is at work: then it stays.
+		_ = store.Remove(ctx, pendingDirectory)
 	}
 	return id, err
 }
 
-var errAlready = errors.New("it is an archive already")
+// mustBeOurs tells whether archive.json is the one that this Init has put: NFS
+// may say that a name is taken when it was taken by the first of two attempts.
+func mustBeOurs(ctx context.Context, store Store, raw []byte) error {
+	found, err := readSmall(ctx, store, identityFile)
+	if err == nil && !bytes.Equal(found, append(raw, '\n')) {
+		err = ErrExists
+	}
+	return errors.Join(err, store.Sync(ctx, identityFile))
+}
+
+// ErrExists says that a directory is an archive already.
+var ErrExists = errors.New("it is an archive already")
 
 // mustBeEmpty accepts what an empty file system and an unfinished Init hold.
-func mustBeEmpty(ctx context.Context, store Store) error {
+func mustBeEmpty(ctx context.Context, store Store, layout Layout) error {
 	entries, err := store.List(ctx, ".")
 	if err != nil {
 		return err
@@ -52,9 +68,12 @@ func mustBeEmpty(ctx context.Context, store Store) error {
 		switch e.Name() {
 		case identityFile:
 			// Whoever made it may have died before it was durable.
-			return errors.Join(errAlready, store.Sync(ctx, identityFile))
+			return errors.Join(ErrExists, store.Sync(ctx, identityFile))
 		case "lost+found":
 		case walDirectory:
+			if layout != Tree {
+				return notEmpty(walDirectory)
+			}
 			err = errors.Join(err, mustBeUnfinished(ctx, store))
 		default:
 			err = errors.Join(err, notEmpty(e.Name()))
@@ -66,7 +85,7 @@ func mustBeEmpty(ctx context.Context, store Store) error {
 func mustBeUnfinished(ctx context.Context, store Store) error {
 	entries, err := store.List(ctx, walDirectory)
 	for _, e := range entries {
-		if e.Name() != markerFile {
+		if e.Name() != markerFile && e.Name() != "lost+found" {
 			return notEmpty(path.Join(walDirectory, e.Name()))
 		}
 	}

@@ -19,6 +19,9 @@ var cutoffNone time.Time
 // Entry is one file of PostgreSQL in an archive.
 type Entry struct {
 	Name wal.Name
+	// Stored is its place in the store. Two entries may have one name: a
+	// .partial, and another one that is stored beside it.
+	Stored string
 	// Info describes the stored form: its size and when it was written.
 	Info func() (fs.FileInfo, error)
 }
@@ -43,24 +46,43 @@ func (v view) list(ctx context.Context) ([]Entry, error) {
 // all of a tree: the history files, and what stands at or after a segment of
 // its timeline; for a history, its timeline. An archive that holds no WAL at
 // all proves nothing: it may be a second one, made while the file system of
-// the first was not mounted.
+// the first was not mounted. Histories are no WAL: pitr init brings them along.
 func (v view) listFor(ctx context.Context, n wal.Name) ([]Entry, error) {
 	first := n.Directory()
 	if n.Kind() == wal.KindHistory {
 		first = fmt.Sprintf("%08X%08X", uint32(n.Timeline()), 0)
 	}
-	holds := false
+	var others []string
 	entries, err := v.listWhere(ctx, func(dir string) bool {
-		holds = true
-		return dir[:8] == first[:8] && dir >= first
+		if dir[:8] == first[:8] && dir >= first {
+			return true
+		}
+		others = append(others, dir)
+		return false
 	})
-	if err == nil && !holds && len(entries) == 0 {
-		err = hinted{
-			fmt.Errorf("%w: it holds no WAL yet, which proves nothing", ErrNoIdentity),
-			"is this the right archive, and was its file system mounted when pitr init made it? SELECT pg_switch_wal() archives a first segment",
+	if err != nil {
+		return nil, err
+	}
+	for holds := holdsWAL(entries); !holds; holds, others = v.groupHoldsWAL(ctx, others[0]), others[1:] {
+		if len(others) == 0 {
+			return nil, hinted{
+				fmt.Errorf("%w: it holds no WAL yet, which proves nothing", ErrNoIdentity),
+				"is this the right archive, and was its file system mounted when pitr init made it? SELECT pg_switch_wal() archives a first segment",
+			}
 		}
 	}
-	return entries, err
+	return entries, nil
+}
+
+func holdsWAL(entries []Entry) bool {
+	return slices.ContainsFunc(entries, func(e Entry) bool { return hasRecords(e.Name) })
+}
+
+// groupHoldsWAL looks into one directory of a tree. One that cannot be listed
+// holds nothing that could prove anything.
+func (v view) groupHoldsWAL(ctx context.Context, dir string) bool {
+	entries, err := v.listGroup(ctx, dir)
+	return err == nil && holdsWAL(entries)
 }
 
 // listWhere lists the top directory and those below it that want takes.
@@ -71,25 +93,43 @@ func (v view) listWhere(ctx context.Context, want func(dir string) bool) ([]Entr
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
+	v.alive()
 	for _, c := range children {
-		if !c.IsDir() {
+		if !v.isGroup(c) {
 			found = v.appendEntry(found, top, c)
 			continue
 		}
-		if v.id.Layout == Flat || !isGroup(c.Name()) || !want(c.Name()) {
+		if !want(c.Name()) {
 			continue
 		}
-		files, err := v.store.List(ctx, path.Join(top, c.Name()))
+		files, err := v.listGroup(ctx, c.Name())
 		if err != nil {
-			return nil, fmt.Errorf("list %s: %w", c.Name(), err)
+			return nil, err
 		}
-		for _, f := range files {
-			found = v.appendEntry(found, path.Join(top, c.Name()), f)
-		}
+		found = append(found, files...)
 	}
 	slices.SortFunc(found, func(a, b Entry) int { return compareNames(a.Name, b.Name) })
 	return found, nil
 }
+
+// listGroup lists one directory of a tree.
+func (v view) listGroup(ctx context.Context, name string) ([]Entry, error) {
+	dir := path.Join(v.id.top(), name)
+	files, err := v.store.List(ctx, dir)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", name, err)
+	}
+	v.alive()
+	var found []Entry
+	for _, f := range files {
+		found = v.appendEntry(found, dir, f)
+	}
+	return found, nil
+}
+
+// alive tells a watch that the archive answers, though no byte of the file has
+// come yet.
+func (v view) alive() { _, _ = v.watch.Write(nil) }
 
 // compareNames orders by timeline, histories first, then by name, which is the
 // order of the WAL.
@@ -108,10 +148,11 @@ func kindOrder(n wal.Name) int {
 	return 1
 }
 
-// isGroup tells whether a directory is one of a tree's: 16 upper-case
-// hexadecimal digits.
-func isGroup(name string) bool {
-	return len(name) == 16 && strings.Trim(name, "0123456789ABCDEF") == ""
+// isGroup tells whether this is a directory of a tree: 16 upper-case hexadecimal
+// digits. It may be a link to a directory: somebody moved it to another disk.
+func (v view) isGroup(e fs.DirEntry) bool {
+	name := e.Name()
+	return v.id.Layout == Tree && len(name) == 16 && strings.Trim(name, "0123456789ABCDEF") == "" && !e.Type().IsRegular()
 }
 
 func (v view) appendEntry(found []Entry, dir string, file fs.DirEntry) []Entry {
@@ -119,7 +160,7 @@ func (v view) appendEntry(found []Entry, dir string, file fs.DirEntry) []Entry {
 	if !ok || file.IsDir() {
 		return found
 	}
-	return append(found, Entry{Name: n, Info: file.Info})
+	return append(found, Entry{Name: n, Stored: path.Join(dir, file.Name()), Info: file.Info})
 }
 
 // sortByPosition orders by place in the WAL, whatever the timeline.

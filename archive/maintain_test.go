@@ -198,7 +198,11 @@ func TestPruneCutsEveryTimelineAtOnePointAndKeepsHistories(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := "[000000010000000000000010 000000010000000000000011 000000010000000000000012 000000020000000000000012]"
-		if fmt.Sprint(removed) != want || fmt.Sprint(plan.Names) != want {
+		var planned []wal.Name
+		for _, f := range plan.Files {
+			planned = append(planned, f.Name)
+		}
+		if fmt.Sprint(removed) != want || fmt.Sprint(planned) != want {
 			t.Errorf("%v: removed %v, want %s", f, removed, want)
 		}
 		left, err := a.List(t.Context())
@@ -219,7 +223,7 @@ func TestPruneByAgeKeepsFromTheFirstYoungSegmentOn(t *testing.T) {
 	limit := archive.Limit{Written: time.Now()}
 	push(t, a, all[3:]...)
 	plan, err := a.Plan(t.Context(), limit)
-	if err != nil || len(plan.Names) != 3 || plan.FirstKept != all[3].name {
+	if err != nil || len(plan.Files) != 3 || plan.FirstKept != all[3].name {
 		t.Errorf("got %+v, error %v, want the first three gone", plan, err)
 	}
 	if _, err := a.Plan(t.Context(), archive.Limit{Written: time.Now().Add(time.Hour)}); err == nil {

@@ -2,11 +2,8 @@ package archive
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"path"
 	"slices"
 	"time"
 
@@ -32,11 +29,18 @@ type Limit struct {
 
 // Pruned is what Prune removed, or with DryRun would remove.
 type Pruned struct {
-	Names      []wal.Name
+	Files      []PrunedFile
 	Bytes      int64 // as stored
 	Temporary  []string
 	FirstKept  wal.Name
 	KeptNumber int
+}
+
+// PrunedFile is one file that goes, or has gone.
+type PrunedFile struct {
+	Name   wal.Name
+	Stored string // its place in the store
+	Bytes  int64  // as stored
 }
 
 // Plan tells what a limit would remove, the oldest WAL first: segments, partial
@@ -70,19 +74,29 @@ func (a *Archive) Prune(ctx context.Context, plan Pruned, removed func(wal.Name)
 		return Pruned{}, err
 	}
 	done = Pruned{FirstKept: plan.FirstKept, KeptNumber: plan.KeptNumber}
-	for _, name := range plan.Names {
+	for _, f := range plan.Files {
 		if ctx.Err() != nil {
 			return done, context.Cause(ctx)
 		}
-		if err := v.store.Remove(ctx, v.id.path(name)); err != nil && !isAbsent(err) {
+		err := v.store.Remove(ctx, f.Stored)
+		if isAbsent(err) {
+			continue // somebody else was here
+		}
+		if err != nil {
 			return done, fmt.Errorf("prune: %w", err)
 		}
-		done.Names = append(done.Names, name)
-		removed(name)
+		done.Files, done.Bytes = append(done.Files, f), done.Bytes+f.Bytes
+		removed(f.Name)
 	}
-	done.Bytes = plan.Bytes
-	done.Temporary, err = v.store.Sweep(ctx, v.id.top(), a.opts.Now().Add(-tempAge))
-	return done, err
+	cutoff := a.opts.Now().Add(-tempAge)
+	for _, dir := range []string{v.id.pending(), v.id.top()} {
+		swept, err := v.store.Sweep(ctx, dir, cutoff)
+		done.Temporary = append(done.Temporary, swept...)
+		if err != nil && !isAbsent(err) {
+			return done, err
+		}
+	}
+	return done, nil
 }
 
 // Quarantine sets a stored file aside, durably, and returns its new name in the
@@ -93,11 +107,8 @@ func (a *Archive) Quarantine(ctx context.Context, name wal.Name) (moved string, 
 	if err != nil {
 		return "", err
 	}
-	var random [8]byte
-	rand.Read(random[:])
 	from := v.id.path(name)
-	to := path.Join(v.id.top(), quarantineDirectory, fmt.Sprintf("%s.%s-%s", path.Base(from),
-		a.opts.Now().UTC().Format("20060102T150405Z"), hex.EncodeToString(random[:])))
+	to := v.id.aside(from, a.opts.Now())
 	if err := v.store.Move(ctx, from, to); err != nil {
 		if isAbsent(err) {
 			return "", fmt.Errorf("%s: %w", name, ErrAbsent)
@@ -117,6 +128,9 @@ func (l Limit) firstKept(sorted []Entry) (wal.Name, error) {
 			continue
 		}
 		info, err := e.Info()
+		if isAbsent(err) {
+			continue
+		}
 		if err != nil {
 			return wal.Name{}, err
 		}
@@ -156,14 +170,17 @@ func cut(sorted []Entry, first wal.Name) (Pruned, error) {
 			}
 		default:
 			info, err := e.Info()
+			if isAbsent(err) {
+				continue
+			}
 			if err != nil {
 				return Pruned{}, err
 			}
-			plan.Names = append(plan.Names, e.Name)
+			plan.Files = append(plan.Files, PrunedFile{e.Name, e.Stored, info.Size()})
 			plan.Bytes += info.Size()
 		}
 	}
-	if plan.KeptNumber == 0 && len(plan.Names) > 0 {
+	if plan.KeptNumber == 0 && len(plan.Files) > 0 {
 		return Pruned{}, errNothingLeft
 	}
 	return plan, nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 
 	"pitr/archive/codec"
 	"pitr/archive/wal"
@@ -20,6 +19,9 @@ type Source interface {
 
 // Pushed says what a successful Push came upon.
 type Pushed struct {
+	// As is the name under which it is stored: that of the file, or the .partial
+	// of a segment whose WAL ends inside it.
+	As wal.Name
 	// Found: the same file stood there already.
 	Found bool
 	// Walk is what the records of a segment look like. A damaged one is
@@ -28,7 +30,8 @@ type Pushed struct {
 }
 
 // Push stores a file durably. When it returns nil, the archive holds exactly
-// this file, and PostgreSQL may recycle its own. Otherwise ErrForeign (not what
+// this file, and PostgreSQL may recycle its own. A segment whose WAL ends inside
+// it is stored as a .partial: its name is that of the finished one. Otherwise ErrForeign (not what
 // its name says, or another cluster's), ErrConflict (other content stands
 // there; nothing was changed), ErrIdentity, ErrNoIdentity, or a doubt: push
 // again. When ctx ends, a call that hangs in the system is left behind.
@@ -54,51 +57,114 @@ func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 		return Pushed{}, err
 	}
 	v.sweep(ctx)
-	_, err = v.store.Stat(ctx, v.id.path(name))
+	done, err := v.keep(ctx, name, src)
+	if err != nil {
+		return Pushed{}, err
+	}
+	// Once more: a file system that went away in between leaves an empty place
+	// behind, and that is where the file would be now.
+	if err := v.confirm(ctx); err != nil {
+		return Pushed{}, fmt.Errorf("stored, but where? %w", err)
+	}
+	return done, nil
+}
+
+// keep settles with a file that stands there, or puts this one.
+func (v view) keep(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
+	_, err := v.store.Stat(ctx, v.id.path(name))
 	switch {
 	case err == nil:
-		return Pushed{Found: true}, v.settle(ctx, name, src)
+		return v.settle(ctx, name, src)
 	case !isAbsent(err):
 		return Pushed{}, err
 	}
 	return v.put(ctx, name, src)
 }
 
-// sweep removes what dead writers of this host left in a tree. In a flat
-// archive, where it would mean to list every segment, Prune does it.
+// sweep removes what dead writers of this host left.
 func (v view) sweep(ctx context.Context) {
-	if v.id.Layout != Tree {
-		return
-	}
-	removed, err := v.store.Sweep(ctx, walDirectory, cutoffNone)
+	removed, err := v.store.Sweep(ctx, v.id.pending(), cutoffNone)
 	if len(removed) > 0 {
 		v.opts.Log.Info("temporary files of dead writers removed", "archive", v.name, "count", len(removed))
 	}
-	if err != nil {
+	if err != nil && !isAbsent(err) && !errors.Is(err, fs.ErrPermission) { // somebody else's, in an archive that one can only add to
 		v.opts.Log.Warn("temporary files cannot be looked through", "archive", v.name, "error", err)
 	}
 }
 
+// errUnfinished ends the put of a segment whose WAL ends inside it.
+var errUnfinished = errors.New("its WAL ends inside it")
+
 func (v view) put(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
-	var done Pushed
+	done := Pushed{As: name}
 	err := v.store.Put(ctx, v.id.path(name), func(w io.Writer) error {
 		walker := newWalkerFor(name, v.id.SegmentSize)
 		if err := v.encode(ctx, w, io.TeeReader(whole(src), walker)); err != nil {
 			return err
 		}
 		done.Walk = walker.finish()
-		return nil
+		return v.finished(ctx, name, done.Walk)
 	})
-	if errors.Is(err, fs.ErrExist) {
-		return Pushed{Found: true}, v.settle(ctx, name, src)
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errUnfinished):
+		return v.keepPartial(ctx, name, src, done.Walk)
+	case errors.Is(err, fs.ErrExist):
+		return v.settle(ctx, name, src)
+	case err != nil:
 		return Pushed{}, err
 	}
 	return done, nil
 }
 
-func whole(src Source) io.Reader { return io.NewSectionReader(src, 0, src.Size()) }
+// finished is errUnfinished for a segment whose WAL ends inside it. A standby
+// that follows a promotion archives one with archive_mode = always, and so does
+// a server that starts again after a promotion that was interrupted. Its full
+// name belongs to the finished segment: under it, this one would keep that one
+// out, or end a recovery early. PostgreSQL itself adds .partial for the same
+// reason (CleanupAfterArchiveRecovery in xlog.c).
+func (v view) finished(ctx context.Context, name wal.Name, walk wal.Walk) error {
+	switch {
+	case name.Kind() != wal.KindSegment || walk.Status == wal.Complete:
+		return nil
+	case walk.Status == wal.Ended:
+		return errUnfinished
+	}
+	// Behind the end of WAL may stand what a recycled segment held before; where
+	// a history says that the timeline was left, that is no damage.
+	histories, err := v.listWhere(ctx, func(string) bool { return false })
+	if err != nil {
+		return err
+	}
+	for _, e := range histories {
+		if e.Name.Kind() != wal.KindHistory || e.Name.Timeline() <= name.Timeline() {
+			continue
+		}
+		h, err := v.history(ctx, e.Name.Timeline())
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return fmt.Errorf("%s: %w", e.Name, err)
+		}
+		if left, ok := h.SwitchOf(name.Timeline()); ok && left == walk.End {
+			return errUnfinished
+		}
+	}
+	return nil
+}
+
+// keepPartial stores an unfinished segment as the .partial that it is.
+func (v view) keepPartial(ctx context.Context, name wal.Name, src Source, walk wal.Walk) (Pushed, error) {
+	done, err := v.keep(ctx, name.Partial(), src)
+	if err != nil {
+		return Pushed{}, err
+	}
+	v.opts.Log.Warn("the WAL of this segment ends inside it: it is stored as .partial",
+		"archive", v.name, "file", name, "at", walk.End, "reason", walk.Reason)
+	done.Walk = walk
+	return done, nil
+}
+
+// whole reads all of a source. One that ends early is an error, not a shorter
+// file.
+func whole(src Source) io.Reader { return exactly(src, src.Size()) }
 
 // encode writes the stored form of a file.
 func (v view) encode(ctx context.Context, w io.Writer, src io.Reader) error {
@@ -164,36 +230,45 @@ func checkText(name wal.Name, r io.Reader) error {
 // as stored, once all of it was read and verified and made durable: whoever
 // wrote it may have died before that, and PostgreSQL is about to recycle the
 // only other copy.
-func (v view) settle(ctx context.Context, name wal.Name, src Source) error {
-	ours, err := codec.DigestOf(whole(src))
+func (v view) settle(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
+	done := Pushed{As: name, Found: true}
+	walker := newWalkerFor(name, v.id.SegmentSize)
+	ours, err := codec.DigestOf(io.TeeReader(whole(src), walker))
 	if err != nil {
-		return err
+		return Pushed{}, err
 	}
+	done.Walk = walker.finish()
 	stored, err := v.digest(ctx, v.id.path(name))
-	if name.Kind() == wal.KindPartial && (err == nil && stored != ours || errors.Is(err, ErrDamaged)) {
-		return v.putBeside(ctx, name, ours, src)
+	switch {
+	case err == nil && stored == ours:
+		return done, v.store.Sync(ctx, v.id.path(name))
+	case err != nil && !errors.Is(err, ErrDamaged):
+		return Pushed{}, err
+	case name.Kind() == wal.KindPartial:
+		return done, v.putBeside(ctx, name, ours, src, err)
 	}
-	if errors.Is(err, ErrDamaged) {
+	if unfinished := v.finished(ctx, name, done.Walk); errors.Is(unfinished, errUnfinished) {
+		return v.keepPartial(ctx, name, src, done.Walk)
+	} else if unfinished != nil {
+		return Pushed{}, unfinished
+	}
+	if err != nil {
+		return Pushed{}, damagedConflict(name, err)
+	}
+	return Pushed{}, v.conflict(ctx, name, stored, ours)
+}
+
+// conflict says what stands there instead.
+func (v view) conflict(ctx context.Context, name wal.Name, stored, ours codec.Digest) error {
+	// A raw file stores no digest: only its records tell damage from a file
+	// that somebody else wrote. And what was pushed too early stops inside.
+	if _, err := v.examine(ctx, Entry{Name: name, Stored: v.id.path(name)}, nil); errors.Is(err, ErrDamaged) {
 		return damagedConflict(name, err)
 	}
-	if err != nil {
-		return err
+	return hinted{
+		fmt.Errorf("%w: its SHA-256 begins with %x, that of this file with %x", ErrConflict, stored.SHA256[:8], ours.SHA256[:8]),
+		"do two servers archive into one directory, or did a restored copy promote on this timeline? Nothing was changed",
 	}
-	if stored != ours {
-		// A raw file stores no digest: only its records tell damage from a
-		// file that somebody else wrote.
-		if err := v.read(ctx, name, io.Discard); errors.Is(err, ErrDamaged) {
-			return damagedConflict(name, err)
-		}
-		return hinted{
-			fmt.Errorf("%w: its SHA-256 begins with %x, that of this file with %x", ErrConflict, stored.SHA256[:8], ours.SHA256[:8]),
-			"do two servers archive into one directory, or did a restored copy promote on this timeline? Nothing was changed",
-		}
-	}
-	if err := v.store.Sync(ctx, v.id.path(name)); err != nil {
-		return err
-	}
-	return nil
 }
 
 func damagedConflict(name wal.Name, damage error) error {
@@ -203,27 +278,40 @@ func damagedConflict(name wal.Name, damage error) error {
 	}
 }
 
-// putBeside stores a .partial that differs from the one that is there under a
-// name of its own, with the beginning of its SHA-256. Two standbys that are
-// promoted in one segment, one after the other, write such files, and
-// PostgreSQL never asks for them: refusing the second would stop its server's
-// archiving for nothing.
-func (v view) putBeside(ctx context.Context, name wal.Name, ours codec.Digest, src Source) error {
-	beside := fmt.Sprintf("%s.%x%s", path.Join(path.Dir(v.id.path(name)), name.String()), ours.SHA256[:8], v.id.Codec.suffix())
+// putBeside stores a .partial that differs from the one that is there, or
+// replaces in effect a damaged one, under a name of its own, with the beginning
+// of its SHA-256. Two standbys that are promoted in one segment, one after the
+// other, write such files, and PostgreSQL never asks for them: refusing the
+// second would stop its server's archiving for nothing.
+func (v view) putBeside(ctx context.Context, name wal.Name, ours codec.Digest, src Source, damage error) error {
+	beside := v.id.beside(name, ours.SHA256)
 	err := v.store.Put(ctx, beside, func(w io.Writer) error { return v.encode(ctx, w, whole(src)) })
 	if errors.Is(err, fs.ErrExist) {
-		var stored codec.Digest
-		if stored, err = v.digest(ctx, beside); err == nil && stored != ours {
-			err = fmt.Errorf("%w: %s", ErrDamaged, beside)
-		}
-		if err == nil {
-			err = v.store.Sync(ctx, beside)
+		err = v.settleBeside(ctx, beside, ours)
+	}
+	if err != nil {
+		return err
+	}
+	if damage != nil {
+		v.opts.Log.Warn("the partial segment that is there is damaged; this one was stored beside it", "archive", v.name, "file", name, "as", beside, "damage", damage)
+		return nil
+	}
+	v.opts.Log.Warn("another partial segment of this name is there; this one was stored beside it", "archive", v.name, "file", name, "as", beside)
+	return nil
+}
+
+func (v view) settleBeside(ctx context.Context, beside string, ours codec.Digest) error {
+	stored, err := v.digest(ctx, beside)
+	if errors.Is(err, ErrDamaged) || err == nil && stored != ours {
+		return hinted{
+			fmt.Errorf("%w: %s is damaged: %w", ErrConflict, beside, errors.Join(err, ErrDamaged)),
+			"move that file away by hand: the next attempt stores the good one",
 		}
 	}
-	if err == nil {
-		v.opts.Log.Warn("another partial segment of this name is there; this one was stored beside it", "archive", v.name, "file", name, "as", beside)
+	if err != nil {
+		return err
 	}
-	return err
+	return v.store.Sync(ctx, beside)
 }
 
 // digest reads a stored file to its end and returns the digest of its content.
@@ -235,7 +323,7 @@ func (v view) digest(ctx context.Context, stored string) (codec.Digest, error) {
 	}
 	defer f.Close()
 	if v.id.Codec == None {
-		return codec.DigestOf(io.NewSectionReader(f, 0, f.Size()))
+		return codec.DigestOf(exactly(f, f.Size()))
 	}
 	r, err := codec.NewReader(f, f.Size())
 	if err == nil {

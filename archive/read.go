@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"pitr/archive/codec"
 	"pitr/archive/wal"
@@ -43,9 +44,9 @@ func asDamage(err error) error {
 	return err
 }
 
-// read is verified for a file that is not open yet.
-func (v view) read(ctx context.Context, name wal.Name, w io.Writer) error {
-	f, err := v.store.Open(ctx, v.id.path(name))
+// read is verified for a file that is not open yet, by its place in the store.
+func (v view) read(ctx context.Context, name wal.Name, stored string, w io.Writer) error {
+	f, err := v.store.Open(ctx, stored)
 	if err != nil {
 		return err
 	}
@@ -57,25 +58,65 @@ func (v view) read(ctx context.Context, name wal.Name, w io.Writer) error {
 // says that it is what its name says and what was stored; ErrDamaged that it is
 // not. Only then is what was written of use.
 func (v view) verified(ctx context.Context, name wal.Name, f Object, w io.Writer) error {
-	c := v.newChecker(ctx, name, f)
-	if err := v.contents(ctx, f, io.MultiWriter(w, c)); err != nil {
+	c, err := v.newChecker(ctx, name, f)
+	if err != nil {
 		return err
 	}
-	return c.finish()
+	if err := v.contents(ctx, name, f, io.MultiWriter(w, c)); err != nil {
+		return err
+	}
+	return c.finish(ctx)
 }
 
 // contents writes the raw content, verified against the stored digest if the
-// form has one.
-func (v view) contents(ctx context.Context, f Object, w io.Writer) error {
+// form has one. Nothing is written of a file that cannot be what its name says:
+// a full pg_wal stops a server.
+func (v view) contents(ctx context.Context, name wal.Name, f Object, w io.Writer) error {
 	w = io.MultiWriter(v.watch, w)
 	if v.id.Codec == None {
-		return copyRaw(ctx, w, io.NewSectionReader(f, 0, f.Size()))
+		if err := v.mayHave(name, f.Size()); err != nil {
+			return err
+		}
+		return copyRaw(ctx, w, exactly(f, f.Size()))
 	}
 	r, err := codec.NewReader(f, f.Size())
+	if err == nil {
+		err = v.mayHave(name, r.Digest().Length)
+	}
 	if err == nil {
 		err = r.Decode(ctx, w)
 	}
 	return asDamage(err)
+}
+
+// mayHave tells whether a file can have so many raw bytes.
+func (v view) mayHave(name wal.Name, length int64) error {
+	switch {
+	case hasRecords(name) && length != int64(v.id.SegmentSize):
+		return fmt.Errorf("%w: %s has %d bytes, a segment has %d", ErrDamaged, name, length, v.id.SegmentSize)
+	case !hasRecords(name) && length > largestSmallFile:
+		return fmt.Errorf("%w: %s has %d bytes", ErrDamaged, name, length)
+	}
+	return nil
+}
+
+// exactly reads the first size bytes; that fewer come is an error, never an end.
+func exactly(r io.ReaderAt, size int64) io.Reader {
+	return &exactReader{io.NewSectionReader(r, 0, size), size}
+}
+
+type exactReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (e *exactReader) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	e.left -= int64(n)
+	if errors.Is(err, io.EOF) && e.left > 0 {
+		return n, fmt.Errorf("it ended %d bytes too early", e.left)
+	}
+	return n, err
 }
 
 // checker sees the raw bytes of a file pass and tells in the end whether they
@@ -85,17 +126,25 @@ type checker struct {
 	name   wal.Name
 	head   []byte
 	length int64
-	walker *walker // nil where a stored digest vouches for the records
+	walker *walker
 }
 
-func (v view) newChecker(ctx context.Context, name wal.Name, f Object) *checker {
-	c := &checker{view: v, name: name}
-	if v.id.Codec == None && hasRecords(name) {
-		c.walker = newWalkerFor(name, v.id.SegmentSize)
-		c.walker.opts.Tail = v.tailBefore(ctx, name, f)
+// newChecker returns the checker of an open file. Where no digest is stored,
+// only the records vouch for the bytes, so also the one that crosses into the
+// segment is verified.
+func (v view) newChecker(ctx context.Context, name wal.Name, f Object) (*checker, error) {
+	c := &checker{view: v, name: name, walker: newWalkerFor(name, v.id.SegmentSize)}
+	if v.vouches() || !hasRecords(name) {
+		return c, nil
 	}
-	return c
+	var err error
+	c.walker.opts.Tail, err = v.tailBefore(ctx, name, f)
+	return c, err
 }
+
+// vouches tells whether a digest is stored with each file: then it is as it was
+// pushed, whatever it is.
+func (v view) vouches() bool { return v.id.Codec != None }
 
 func hasRecords(name wal.Name) bool {
 	return name.Kind() == wal.KindSegment || name.Kind() == wal.KindPartial
@@ -115,13 +164,10 @@ func (c *checker) Write(p []byte) (int, error) {
 	if room := c.headLimit() - len(c.head); room > 0 {
 		c.head = append(c.head, p[:min(room, len(p))]...)
 	}
-	if c.walker != nil {
-		return c.walker.Write(p)
-	}
-	return len(p), nil
+	return c.walker.Write(p)
 }
 
-func (c *checker) finish() error {
+func (c *checker) finish(ctx context.Context) error {
 	var err error
 	switch c.name.Kind() {
 	case wal.KindHistory:
@@ -131,96 +177,164 @@ func (c *checker) finish() error {
 	default:
 		err = wal.CheckSegment(c.name, c.head, c.length, c.view.expect())
 	}
-	if err == nil && c.walker != nil {
-		err = c.judge(c.walker.finish())
-	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	return nil
+	return c.judge(ctx, c.walker.finish())
 }
 
-// judge decides what the walk over a raw segment proves. WAL that ends inside
-// it looks like a lost tail; only a partial segment ends so by nature.
-func (c *checker) judge(w wal.Walk) error {
+// judge decides what the walk over a segment proves. PostgreSQL takes the place
+// where sound records stop for the end of WAL, without a word: so it gets such
+// a segment only if nothing later is known.
+func (c *checker) judge(ctx context.Context, w wal.Walk) error {
+	v := c.view
 	switch {
 	case w.Status == wal.Complete:
 		return nil
-	case w.Status == wal.Ended && (c.name.Kind() == wal.KindPartial || c.view.opts.GapIsEnd):
-		return nil
-	case w.Status == wal.Ended:
-		return hinted{
-			fmt.Errorf("its WAL ends at %s: %s", w.End, w.Reason),
-			"the rest was lost, or this is a .partial renamed by hand: then restore_gap: end takes it",
-		}
+	case c.name.Kind() == wal.KindPartial && (w.Status == wal.Ended || v.vouches()):
+		return nil // it ends so by nature
+	case w.Status == wal.Damaged && !v.vouches():
+		return fmt.Errorf("%w: at %s: %s", ErrDamaged, w.End, w.Reason)
 	}
-	return fmt.Errorf("at %s: %s", w.End, w.Reason)
+	later, err := v.laterThan(ctx, c.name)
+	if err != nil {
+		return fmt.Errorf("its WAL stops at %s; look for later WAL: %w", w.End, err)
+	}
+	stops := fmt.Errorf("%w: its WAL stops at %s: %s", ErrDamaged, w.End, w.Reason)
+	switch {
+	case v.vouches() && (later == "" || v.opts.GapIsEnd), later == "" && v.opts.GapIsEnd:
+		v.opts.Log.Warn("this segment's WAL stops inside it: a recovery ends there", "archive", v.name, "file", c.name, "at", w.End, "reason", w.Reason)
+		return nil
+	case v.vouches():
+		return hinted{
+			fmt.Errorf("%w; it was pushed like this, and %s", stops, later),
+			"a recovery would end there without a word: is there a good copy in pg_wal or another archive? restore_gap: end gives up what comes later",
+		}
+	case later != "":
+		return fmt.Errorf("%w, and %s", stops, later)
+	}
+	return hinted{stops, "the rest was lost, or this is a .partial renamed by hand: then restore_gap: end takes it"}
+}
+
+// laterThan tells what shows that the WAL went on after a segment that is there.
+func (v view) laterThan(ctx context.Context, name wal.Name) (string, error) {
+	entries, err := v.listFor(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	after := name.Segment()
+	entries = slices.DeleteFunc(entries, func(e Entry) bool { return position(e.Name) <= position(after) && hasRecords(e.Name) })
+	return v.laterWAL(ctx, after, entries)
 }
 
 // tailBefore finds how the record begins that crosses into this segment, from
-// the segment before it, so that its checksum can be verified. nil where
-// nothing crosses, or where that segment is not to be had: then the part of
-// the record in this segment stays unverified.
-func (v view) tailBefore(ctx context.Context, name wal.Name, f Object) *wal.Tail {
+// the segments before it, so that its checksum can be verified. nil where
+// nothing crosses, or where those segments are not there: then the part of
+// the record in this segment stays unverified. That one is there and cannot be
+// read is an error: it must not make a check weaker.
+func (v view) tailBefore(ctx context.Context, name wal.Name, f Object) (*wal.Tail, error) {
 	head := make([]byte, wal.HeaderLen)
-	if n, _ := f.ReadAt(head, 0); n < len(head) {
-		return nil
+	if n, err := f.ReadAt(head, 0); n < len(head) {
+		return nil, damagedOr(err)
 	}
 	header, err := wal.ParsePageHeader(head)
 	if err != nil || header.RemainingLen == 0 {
-		return nil
+		return nil, nil
 	}
+	return v.tailInto(ctx, name, longestCrossing)
+}
+
+// damagedOr is an error of reading, or that there was nothing to read.
+func damagedOr(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: it is shorter than a page header", ErrDamaged)
+	}
+	return err
+}
+
+// longestCrossing is how many segments back the beginning of a record is looked
+// for. Only with segments of 1 MB are there records that go further.
+const longestCrossing = 64
+
+// tailInto finds the tail that the segment before a segment leaves. One that is
+// damaged counts as not there: it is told of when it is asked for itself.
+func (v view) tailInto(ctx context.Context, name wal.Name, depth int) (*wal.Tail, error) {
 	number, err := name.Number(v.id.SegmentSize)
-	if err != nil || number == 0 {
-		return nil
+	if err != nil || number == 0 || depth == 0 {
+		return nil, nil
 	}
-	for _, before := range v.candidatesBefore(ctx, name.Timeline(), number) {
-		if tail, err := v.tailOf(ctx, before); err == nil {
-			return tail
+	names, err := v.candidatesBefore(ctx, name.Timeline(), number)
+	if err != nil {
+		return nil, err
+	}
+	for _, before := range names {
+		tail, err := v.tailOf(ctx, before, depth)
+		switch {
+		case err == nil:
+			return tail, nil
+		case !isAbsent(err) && !errors.Is(err, ErrDamaged):
+			return nil, fmt.Errorf("for the record that crosses into it: %s: %w", before, err)
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // candidatesBefore are the names under which the segment before number may lie
 // in the line of descent of a timeline: its own, and those of ancestors that it
 // had not left by then.
-func (v view) candidatesBefore(ctx context.Context, tli wal.TimelineID, number wal.SegmentNumber) []wal.Name {
+func (v view) candidatesBefore(ctx context.Context, tli wal.TimelineID, number wal.SegmentNumber) ([]wal.Name, error) {
 	size := v.id.SegmentSize
 	names := []wal.Name{wal.SegmentName(tli, number-1, size)}
 	h, err := v.history(ctx, tli)
+	if isAbsent(err) || errors.Is(err, ErrDamaged) {
+		return names, nil
+	}
 	if err != nil {
-		return names
+		return nil, err
 	}
 	for i := len(h.Entries) - 1; i >= 0; i-- {
 		if size.Start(number) <= h.Entries[i].Switch {
 			names = append(names, wal.SegmentName(h.Entries[i].Timeline, number-1, size))
 		}
 	}
-	return names
+	return names, nil
 }
 
-func (v view) tailOf(ctx context.Context, name wal.Name) (*wal.Tail, error) {
+// tailOf walks a segment and returns its tail. If the record that crosses out of
+// it crosses into it too, the walk begins further back.
+func (v view) tailOf(ctx context.Context, name wal.Name, depth int) (*wal.Tail, error) {
 	f, err := v.store.Open(ctx, v.id.path(name))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	w := newWalkerFor(name, v.id.SegmentSize)
-	if err := v.contents(ctx, f, w); err != nil {
-		return nil, err
+	for {
+		if err := v.contents(ctx, name, f, w); err != nil {
+			return nil, err
+		}
+		walk := w.finish()
+		if walk.Status != wal.Complete {
+			return nil, fmt.Errorf("%s: %w", name, ErrDamaged)
+		}
+		begin, crosses := walk.Tail.Crosses()
+		if !crosses || begin != 0 || w.opts.Tail != nil {
+			return walk.Tail, nil
+		}
+		before, err := v.tailInto(ctx, name, depth-1)
+		if err != nil || before == nil {
+			return walk.Tail, err
+		}
+		w = newWalkerFor(name, v.id.SegmentSize)
+		w.opts.Tail = before
 	}
-	walk := w.finish()
-	if walk.Status != wal.Complete {
-		return nil, fmt.Errorf("%s: %w", name, ErrDamaged)
-	}
-	return walk.Tail, nil
 }
 
 // history reads a history file of the archive.
 func (v view) history(ctx context.Context, tli wal.TimelineID) (wal.History, error) {
 	var text limitedBuffer
-	if err := v.read(ctx, wal.HistoryName(tli), &text); err != nil {
+	name := wal.HistoryName(tli)
+	if err := v.read(ctx, name, v.id.path(name), &text); err != nil {
 		return wal.History{}, err
 	}
 	return wal.ParseHistory(tli, text.b)

@@ -23,7 +23,7 @@ type Checked struct {
 	Segments int
 	RawBytes int64
 	Damaged  int
-	Missing  int // segments
+	Missing  int // segments and histories
 	Unread   int
 }
 
@@ -47,7 +47,7 @@ func (a *Archive) Verify(ctx context.Context, report func(Finding), progress fun
 		if ctx.Err() != nil {
 			return run.sum, context.Cause(ctx)
 		}
-		run.file(ctx, e.Name)
+		run.file(ctx, e)
 		progress(i+1, len(entries))
 	}
 	return run.sum, run.gaps(ctx, entries)
@@ -63,13 +63,13 @@ type verification struct {
 	tail *wal.Tail
 }
 
-func (r *verification) file(ctx context.Context, name wal.Name) {
+func (r *verification) file(ctx context.Context, e Entry) {
 	r.sum.Files++
-	seen, err := r.examine(ctx, name, r.tailInto(ctx, name))
+	seen, err := r.examine(ctx, e, r.tailFor(ctx, e.Name))
 	r.sum.RawBytes += seen.bytes
-	if name.Kind() == wal.KindSegment {
+	if e.Name.Kind() == wal.KindSegment {
 		r.sum.Segments++
-		r.last, r.tail = name, seen.walk.Tail
+		r.last, r.tail = e.Name, seen.walk.Tail
 	}
 	switch {
 	case err == nil:
@@ -79,7 +79,7 @@ func (r *verification) file(ctx context.Context, name wal.Name) {
 	default:
 		r.sum.Unread++
 	}
-	r.report(Finding{Name: name, Err: err})
+	r.report(Finding{Name: e.Name, Err: err})
 }
 
 // examined is what was seen of a file that was read to its end.
@@ -90,13 +90,13 @@ type examined struct {
 
 // examine reads a file to its end. ErrDamaged if it is not what was stored, or
 // if it is a segment whose records are not sound: a recovery ends there.
-func (v view) examine(ctx context.Context, name wal.Name, tail *wal.Tail) (examined, error) {
-	k := newWalkerFor(name, v.id.SegmentSize)
+func (v view) examine(ctx context.Context, e Entry, tail *wal.Tail) (examined, error) {
+	k := newWalkerFor(e.Name, v.id.SegmentSize)
 	k.opts.Tail = tail
 	var n counter
-	err := v.read(ctx, name, io.MultiWriter(&n, k))
+	err := v.read(ctx, e.Name, e.Stored, io.MultiWriter(&n, k))
 	seen := examined{int64(n), k.finish()}
-	if name.Kind() == wal.KindSegment && err == nil && seen.walk.Status != wal.Complete {
+	if e.Name.Kind() == wal.KindSegment && err == nil && seen.walk.Status != wal.Complete {
 		err = fmt.Errorf("%w: stored as it was pushed, but its records are not sound: at %s: %s", ErrDamaged, seen.walk.End, seen.walk.Reason)
 	}
 	return seen, err
@@ -110,16 +110,16 @@ func (a *Archive) Examine(ctx context.Context, name wal.Name) (err error) {
 		return err
 	}
 	one := verification{view: v}
-	_, err = v.examine(ctx, name, one.tailInto(ctx, name))
+	_, err = v.examine(ctx, Entry{Name: name, Stored: v.id.path(name)}, one.tailFor(ctx, name))
 	if isAbsent(err) {
 		err = fmt.Errorf("%s: %w", name, ErrAbsent)
 	}
 	return err
 }
 
-// tailInto is the tail of the segment before, which was looked at last unless
-// a timeline begins here.
-func (r *verification) tailInto(ctx context.Context, name wal.Name) *wal.Tail {
+// tailFor is the tail of the segment before, which was looked at last unless
+// a timeline begins here. That it cannot be had is no finding of this file.
+func (r *verification) tailFor(ctx context.Context, name wal.Name) *wal.Tail {
 	number, err := name.Number(r.id.SegmentSize)
 	if err != nil || number == 0 || !hasRecords(name) {
 		return nil
@@ -127,12 +127,11 @@ func (r *verification) tailInto(ctx context.Context, name wal.Name) *wal.Tail {
 	if r.last == wal.SegmentName(name.Timeline(), number-1, r.id.SegmentSize) {
 		return r.tail
 	}
-	for _, before := range r.candidatesBefore(ctx, name.Timeline(), number) {
-		if tail, err := r.tailOf(ctx, before); err == nil {
-			return tail
-		}
+	tail, err := r.tailInto(ctx, name, longestCrossing)
+	if err != nil {
+		return nil
 	}
-	return nil
+	return tail
 }
 
 func (r *verification) gaps(ctx context.Context, entries []Entry) error {
@@ -143,6 +142,10 @@ func (r *verification) gaps(ctx context.Context, entries []Entry) error {
 	for _, g := range c.Gaps {
 		r.sum.Missing += g.Segments
 		r.report(Finding{Name: g.First, Err: fmt.Errorf("%w: %s", ErrGap, g)})
+	}
+	for _, h := range c.MissingHistories {
+		r.sum.Missing++
+		r.report(Finding{Name: h, Err: fmt.Errorf("%w: its timeline is there", ErrGap)})
 	}
 	return nil
 }

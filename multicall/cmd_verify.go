@@ -134,15 +134,15 @@ func (c *walPruneCmd) prune(s *session, a *archive.Archive, limit archive.Limit)
 	if err != nil {
 		return pruned{Archive: a.Name()}, err
 	}
-	out := pruned{Archive: a.Name(), DryRun: c.DryRun, Kept: plan.FirstKept, Removed: append([]wal.Name{}, plan.Names...), Bytes: plan.Bytes}
+	out := pruned{Archive: a.Name(), DryRun: c.DryRun, Kept: plan.FirstKept, Removed: prunedNames(plan.Files), Bytes: plan.Bytes}
 	word := "would remove"
 	if !c.DryRun {
 		word = "removed"
 		p := newProgress(s, "prune "+a.Name(), "files")
 		n := 0
-		done, err := a.Prune(s.ctx, plan, func(wal.Name) { n++; p.step(n, len(plan.Names)) })
+		done, err := a.Prune(s.ctx, plan, func(wal.Name) { n++; p.step(n, len(plan.Files)) })
 		p.end()
-		if out.Removed = append([]wal.Name{}, done.Names...); err != nil {
+		if out.Removed, out.Bytes = prunedNames(done.Files), done.Bytes; err != nil {
 			return out, err
 		}
 	}
@@ -150,4 +150,12 @@ func (c *walPruneCmd) prune(s *session, a *archive.Archive, limit archive.Limit)
 		fmt.Fprintf(s.stdout, "%s: %s %s, %s; first kept: %s\n", a.Name(), word, count(len(out.Removed), "file"), formatSize(out.Bytes), out.Kept)
 	}
 	return out, nil
+}
+
+func prunedNames(files []archive.PrunedFile) []wal.Name {
+	all := []wal.Name{}
+	for _, f := range files {
+		all = append(all, f.Name)
+	}
+	return all
 }

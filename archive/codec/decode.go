@@ -32,6 +32,9 @@ func NewReader(src io.ReaderAt, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkFooter(tail); err != nil {
+		return nil, err
+	}
 	if need := tableSize(tail) + digestFrameSize; need > int64(len(tail)) {
 		if need > size {
 			return nil, fmt.Errorf("seek table larger than the file: %w", ErrDamaged)
@@ -60,6 +63,25 @@ func shortRead(err error) error {
 		return fmt.Errorf("shorter than its size says: %w", ErrDamaged)
 	}
 	return err
+}
+
+// mostFrames bounds a seek table before memory is taken for it: 64 times what
+// the largest segment has.
+const mostFrames = 1 << 16
+
+// footerMagic ends a seek table.
+const footerMagic = 0x8F92EAB1
+
+// checkFooter refuses what is no seek table before its numbers are believed.
+func checkFooter(tail []byte) error {
+	footer := tail[len(tail)-tableFooterSize:]
+	if binary.LittleEndian.Uint32(footer[5:]) != footerMagic {
+		return fmt.Errorf("it does not end with a seek table: %w", ErrDamaged)
+	}
+	if n := binary.LittleEndian.Uint32(footer); n > mostFrames {
+		return fmt.Errorf("a seek table of %d frames: %w", n, ErrDamaged)
+	}
+	return nil
 }
 
 // tableSize tells the size of the seek table, in bytes, from the footer.

@@ -56,7 +56,7 @@ func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Dig
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(ordered)
-		return e.split(gctx, io.TeeReader(src, &sum), free, ordered)
+		return e.split(gctx, g, io.TeeReader(src, &sum), free, ordered)
 	})
 	table := &tableWriter{dst: dst}
 	g.Go(func() error { return table.writeFrames(gctx, ordered, free) })
@@ -69,9 +69,9 @@ func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Dig
 	return sum.digest(), table.finish(sum.digest())
 }
 
-// split cuts src into frames and starts the compression of each; ordered gets
-// them in the order of the file.
-func (e *Encoder) split(ctx context.Context, src io.Reader, free <-chan *frame, ordered chan<- *frame) error {
+// split cuts src into frames and starts the compression of each in g; ordered
+// gets them in the order of the file.
+func (e *Encoder) split(ctx context.Context, g *errgroup.Group, src io.Reader, free <-chan *frame, ordered chan<- *frame) error {
 	for {
 		var f *frame
 		select {
@@ -83,10 +83,11 @@ func (e *Encoder) split(ctx context.Context, src io.Reader, free <-chan *frame, 
 		f.raw = f.raw[:n]
 		if n > 0 {
 			f.done = make(chan struct{})
-			go func() {
+			g.Go(func() error {
 				f.out = e.zstd.EncodeAll(f.raw, f.out[:0])
 				close(f.done)
-			}()
+				return nil
+			})
 			select {
 			case ordered <- f:
 			case <-ctx.Done():

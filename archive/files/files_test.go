@@ -1,8 +1,23 @@
 package files
 
 import (
+	"io/fs"
 	"testing"
+	"time"
 )
+
+// temporary is a directory entry that was last written some time ago.
+type temporary struct {
+	fs.FileInfo
+	name string
+	age  time.Duration
+}
+
+func (e temporary) Name() string               { return e.name }
+func (e temporary) ModTime() time.Time         { return time.Now().Add(-e.age) }
+func (e temporary) IsDir() bool                { return false }
+func (e temporary) Type() fs.FileMode          { return 0 }
+func (e temporary) Info() (fs.FileInfo, error) { return e, nil }
 
 func writer() Writer {
 	return Writer{Host: "db1", Boot: "b1", PIDNamespace: "pid4026531836", PID: 100, Alive: func(pid int) bool { return pid == 100 }}
@@ -16,8 +31,6 @@ func TestOnlyProofMakesAWriterDead(t *testing.T) {
 	}{
 		{us.NewTempName(), false},
 		{".tmp-db1-b1-pid4026531836-77-00", true},
-		{".tmp-db1-b0-pid4026531836-100-00", true}, // before the last boot
-		{".tmp-db1-b0-pid1-77-00", true},
 		{".tmp-db2-b1-pid4026531836-77-00", false}, // another host
 		{".tmp-db2-b0-pid4026531836-77-00", false},
 		{".tmp-db1-b1-pid4026500000-77-00", false}, // another PID namespace
@@ -29,8 +42,23 @@ func TestOnlyProofMakesAWriterDead(t *testing.T) {
 		{".tmp-", false},
 		{"", false},
 	} {
-		if got := us.provesDead(c.name); got != c.want {
-			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		for _, age := range []time.Duration{0, 2 * settled} {
+			if got := us.provesDead(temporary{name: c.name, age: age}, time.Now()); got != c.want {
+				t.Errorf("%s, written %s ago: got %v, want %v", c.name, age, got, c.want)
+			}
+		}
+	}
+}
+
+// Two hosts may look like one that was started again: copies of one image.
+func TestAnotherBootIsProofOnlyOfOldFiles(t *testing.T) {
+	us := writer()
+	for _, name := range []string{".tmp-db1-b0-pid4026531836-100-00", ".tmp-db1-b0-pid1-77-00"} {
+		if us.provesDead(temporary{name: name, age: settled / 2}, time.Now()) {
+			t.Errorf("%s counts as dead, though it may be at work", name)
+		}
+		if !us.provesDead(temporary{name: name, age: 2 * settled}, time.Now()) {
+			t.Errorf("%s does not count as dead", name)
 		}
 	}
 }
@@ -41,7 +69,7 @@ func TestUnknownHostOrBootProvesNothing(t *testing.T) {
 		{Host: "db1", Boot: "", PIDNamespace: "p", Alive: func(int) bool { return false }},
 		{Host: "db1", Boot: "b1", PIDNamespace: "", Alive: func(int) bool { return false }},
 	} {
-		if name := us.NewTempName(); us.provesDead(name) {
+		if name := us.NewTempName(); us.provesDead(temporary{name: name, age: 2 * settled}, time.Now()) {
 			t.Errorf("%+v: %s counts as dead", us, name)
 		}
 	}

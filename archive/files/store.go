@@ -32,7 +32,7 @@ func (s *Store) Put(ctx context.Context, name string, write func(io.Writer) erro
 	if err := s.makeParent(ctx, name); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
-	temp := path.Join(topDirectory(name), s.writer.NewTempName())
+	temp := path.Join(tempDirectory(name), s.writer.NewTempName())
 	if err := s.writeTemp(ctx, temp, write); err != nil {
 		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
 	}
@@ -60,7 +60,7 @@ func (s *Store) makeParent(ctx context.Context, name string) error {
 }
 
 func (s *Store) writeTemp(ctx context.Context, temp string, write func(io.Writer) error) error {
-	f, err := s.fs.Create(ctx, temp)
+	f, err := s.create(ctx, temp)
 	if err != nil {
 		return err
 	}
@@ -71,6 +71,18 @@ func (s *Store) writeTemp(ctx context.Context, temp string, write func(io.Writer
 		return errors.Join(fmt.Errorf("sync: %w", err), f.Close())
 	}
 	return f.Close()
+}
+
+// create makes a temporary file, and PendingDirectory if it is to lie there.
+func (s *Store) create(ctx context.Context, temp string) (File, error) {
+	f, err := s.fs.Create(ctx, temp)
+	if !errors.Is(err, fs.ErrNotExist) || path.Dir(temp) != PendingDirectory {
+		return f, err
+	}
+	if err := s.makeParent(ctx, temp); err != nil {
+		return nil, err
+	}
+	return s.fs.Create(ctx, temp)
 }
 
 // dropTemp removes a temporary file of ours. It goes on when ctx has ended:
@@ -152,13 +164,16 @@ func (s *Store) Move(ctx context.Context, from, to string) error {
 	return s.syncNames(ctx, from)
 }
 
-// topDirectory is where the temporary file of an object lies: the first element
-// of its name, so that publishing never crosses file systems and the directory
-// to look through for dead writers' files stays small.
-func topDirectory(name string) string {
+// PendingDirectory holds the temporary files of objects in the root, which may
+// hold so many files that to look there for dead writers' ones takes long.
+const PendingDirectory = TempPrefix + "pending"
+
+// tempDirectory is where the temporary file of an object lies: in the first
+// element of its name, so that publishing never crosses file systems.
+func tempDirectory(name string) string {
 	top, _, nested := strings.Cut(name, "/")
 	if !nested {
-		return "."
+		return PendingDirectory
 	}
 	return top
 }

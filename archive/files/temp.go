@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -35,16 +36,21 @@ func (w Writer) NewTempName() string {
 	return fmt.Sprintf("%s%s-%s-%s-%d-%s", TempPrefix, w.Host, w.Boot, w.PIDNamespace, w.PID, hex.EncodeToString(random[:]))
 }
 
+// settled is how long a temporary file must lie untouched before another boot of
+// its host counts as proof. Two hosts may carry one name and one machine id, as
+// copies of one image do; no put pauses that long.
+const settled = time.Hour
+
 // provesDead tells whether the maker of a temporary file can no longer be
-// writing it: it ran on this host, before the last boot, or in our PID
-// namespace where its process is gone.
-func (w Writer) provesDead(name string) bool {
-	part := strings.Split(strings.TrimPrefix(name, TempPrefix), "-")
+// writing it: it ran on this host, in our PID namespace where its process is
+// gone, or before the last boot.
+func (w Writer) provesDead(e fs.DirEntry, now time.Time) bool {
+	part := strings.Split(strings.TrimPrefix(e.Name(), TempPrefix), "-")
 	if len(part) != 5 || part[0] != w.Host || w.Host == "" || w.Boot == "" {
 		return false
 	}
 	if part[1] != w.Boot {
-		return true
+		return olderThan(e, now.Add(-settled))
 	}
 	var pid int
 	if _, err := fmt.Sscanf(part[3], "%d", &pid); err != nil || pid <= 0 {
@@ -66,11 +72,15 @@ func (s *Store) Sweep(ctx context.Context, dir string, cutoff time.Time) ([]stri
 		if !strings.HasPrefix(e.Name(), TempPrefix) || e.IsDir() {
 			continue
 		}
-		if !s.writer.provesDead(e.Name()) && !olderThan(e, cutoff) {
+		if !s.writer.provesDead(e, time.Now()) && !olderThan(e, cutoff) {
 			continue
 		}
 		name := path.Join(dir, e.Name())
-		if err := s.fs.Remove(ctx, name); err != nil {
+		err := s.fs.Remove(ctx, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // somebody else sweeps here too
+		}
+		if err != nil {
 			return removed, err
 		}
 		removed = append(removed, name)

@@ -3,7 +3,6 @@ package local
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -36,9 +35,8 @@ func HandoverNew(dest string) func(write func(io.Writer) error) error {
 func handOver(dest string, write func(io.Writer) error, publish func(from, to string) error) error {
 	dir := filepath.Dir(dest)
 	writer := Writer()
-	if _, err := files.NewStore(FS{dir}, writer).Sweep(context.Background(), ".", time.Time{}); err != nil {
-		return fmt.Errorf("clean up %s: %w", dir, err)
-	}
+	// What cannot be swept is no reason not to hand over.
+	_, _ = files.NewStore(FS{dir}, writer).Sweep(context.Background(), ".", time.Time{})
 	temp := filepath.Join(dir, writer.NewTempName())
 	// The umask that PostgreSQL sets decides about the group.
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)

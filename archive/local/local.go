@@ -11,7 +11,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -66,6 +68,9 @@ func (l FS) Open(ctx context.Context, name string) (files.Object, error) {
 		return nil, context.Cause(ctx)
 	}
 	f, err := os.OpenFile(l.path(name), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) && l.revalidate(path.Dir(name)) {
+		f, err = os.OpenFile(l.path(name), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +82,21 @@ func (l FS) Open(ctx context.Context, name string) (files.Object, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return object{f, info.Size()}, nil
+}
+
+// revalidate asks the file system for what a directory is now, and the ones
+// above it: NFS answers from its cache for up to a minute, also that a file is
+// not there which another host has stored since. It tells whether all of them
+// could be asked.
+func (l FS) revalidate(dir string) bool {
+	var st unix.Statx_t
+	all := true
+	at := "."
+	for _, element := range append([]string{"."}, strings.Split(dir, "/")...) {
+		at = path.Join(at, element)
+		all = unix.Statx(unix.AT_FDCWD, l.path(at), unix.AT_STATX_FORCE_SYNC, unix.STATX_MTIME, &st) == nil && all
+	}
+	return all
 }
 
 // Stat describes a file or directory.
@@ -92,6 +112,7 @@ func (l FS) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
+	l.revalidate(name)
 	d, err := os.Open(l.path(name))
 	if err != nil {
 		return nil, err
@@ -117,7 +138,12 @@ func (l FS) Mkdir(ctx context.Context, name string) error {
 	if made != nil && !errors.Is(made, fs.ErrExist) {
 		return made
 	}
-	return errors.Join(made, l.inherit(l.path(name), root.Mode()))
+	// fs.ErrExist must not stand beside this error: it would be taken for
+	// "all is well".
+	if err := l.inherit(l.path(name), root.Mode()); err != nil {
+		return err
+	}
+	return made
 }
 
 // inherit gives a directory the access of the root, also one that its maker
@@ -140,7 +166,10 @@ func (l FS) makeRoot() error {
 		return made
 	}
 	// Also if it was there: its maker may have died before this.
-	return errors.Join(made, syncPath(filepath.Dir(l.root)))
+	if err := syncPath(filepath.Dir(l.root)); err != nil {
+		return err
+	}
+	return made
 }
 
 // Publish moves a file to a free name: renameat2 with RENAME_NOREPLACE, or,
@@ -161,10 +190,24 @@ func (l FS) Publish(ctx context.Context, from, to string) error {
 }
 
 func (l FS) publishByLink(from, to string) error {
-	if err := os.Link(l.path(from), l.path(to)); err != nil {
+	err := os.Link(l.path(from), l.path(to))
+	if errors.Is(err, fs.ErrExist) && l.same(from, to) {
+		err = nil // NFS sent it twice, and the first time counted
+	}
+	if err != nil {
 		return err
 	}
 	return os.Remove(l.path(from))
+}
+
+// same tells whether two names lead to one file.
+func (l FS) same(one, other string) bool {
+	a, err := os.Lstat(l.path(one))
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(l.path(other))
+	return err == nil && os.SameFile(a, b)
 }
 
 // Remove removes a file or an empty directory.

@@ -31,13 +31,21 @@ func Writer() files.Writer {
 		machine = nil
 	}
 	return files.Writer{
-		// Two hosts may have one name, and see each other's files on NFS.
-		Host:         lettersAndDigits(host, 40) + "." + lettersAndDigits(string(machine), 8),
+		Host:         hostName(lettersAndDigits(host, 40), lettersAndDigits(string(machine), 8)),
 		Boot:         lettersAndDigits(string(boot), 32),
 		PIDNamespace: lettersAndDigits(path.Base(namespace), 20),
 		PID:          os.Getpid(),
 		Alive:        alive,
 	}
+}
+
+// hostName needs both parts: two hosts may have one name and see each other's
+// files on NFS, and a container without a machine id shares its name with many.
+func hostName(host, machine string) string {
+	if host == "" || machine == "" {
+		return ""
+	}
+	return host + "." + machine
 }
 
 // alive tells whether a process lives. EPERM means that it does, and so does

@@ -193,6 +193,16 @@ func (n Name) Segment() Name {
 	return Name{kind: KindSegment, timeline: n.timeline, log: n.log, seg: n.seg}
 }
 
+// Partial returns the name of the .partial of a segment. Anything else has none:
+// the zero Name.
+func (n Name) Partial() Name {
+	if n.kind != KindSegment {
+		return Name{}
+	}
+	n.kind = KindPartial
+	return n
+}
+
 // Directory returns the first sixteen digits, timeline and LogID; the empty
 // string for a history.
 func (n Name) Directory() string {
