@@ -1,10 +1,16 @@
 package multicall
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
+
+	"github.com/alecthomas/kong"
 
 	"pitr/archive"
 	"pitr/archive/wal"
@@ -13,6 +19,8 @@ import (
 // archiveCommandCLI is the command line of archive_command.
 type archiveCommandCLI struct {
 	settingFlags
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
+
 	Path string `arg:"" help:"The file to store: PostgreSQL's %p."`
 }
 
@@ -38,10 +46,7 @@ func push(ctx context.Context, cfg Config, log *slog.Logger, path string) error 
 	if cfg.State == "offline" {
 		return hint(fmt.Errorf("push %s: %w", filepath.Base(path), ErrOffline), "pg_wal grows until it is online again")
 	}
-	pgdata, err := dataDirectory(cfg.PGData, "")
-	if err != nil {
-		return err
-	}
+	pgdata := dataDirectory(cfg.PGData)
 	if err := mustBeConfigured(pgdata, cfg.PGData); err != nil {
 		return err
 	}
@@ -56,12 +61,45 @@ func push(ctx context.Context, cfg Config, log *slog.Logger, path string) error 
 	defer f.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, cfg.PushTimeout, fmt.Errorf("push_timeout of %s is over", cfg.PushTimeout))
 	defer cancel()
-	done, err := cfg.archives(cfg.Archive, cluster, log).Push(ctx, f.name, f)
+	set := cfg.archives(cfg.Archive, cluster, log)
+	done, err := set.Push(ctx, f.name, f)
+	if errors.Is(err, archive.ErrForeign) && neverBegan(ctx, set, f) {
+		log.Warn("not stored: it is nothing but zeros, of a timeline that never began: a promotion was interrupted", "file", f.name)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	sayPushed(log, f.name, done)
 	return nil
+}
+
+// neverBegan tells whether a segment is what a promotion left that was
+// interrupted between two segments: nothing but zeros, on a timeline without a
+// history, here or in any archive. No WAL is in it, and PostgreSQL would ask
+// for it to be archived for ever, before everything that comes after it.
+func neverBegan(ctx context.Context, set archive.Set, f walFile) bool {
+	history := wal.HistoryName(f.name.Timeline())
+	if f.name.Kind() != wal.KindSegment || f.name.Timeline() == 1 || !nothingButZeros(f) {
+		return false
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(f.Name()), history.String())); !errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	_, err := set.Fetch(ctx, history, getPatience, func(func(io.Writer) error) error { return nil })
+	return errors.Is(err, archive.ErrAbsent)
+}
+
+func nothingButZeros(f walFile) bool {
+	buf := make([]byte, 256<<10)
+	for at := int64(0); at < f.size; {
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), f.size-at)], at)
+		if len(bytes.Trim(buf[:n], "\x00")) > 0 || n == 0 || err != nil && !errors.Is(err, io.EOF) {
+			return false
+		}
+		at += int64(n)
+	}
+	return f.size > 0
 }
 
 // sayPushed alerts of WAL that is damaged where it comes from. It was stored as
@@ -70,7 +108,7 @@ func sayPushed(log *slog.Logger, name wal.Name, done []archive.Pushed) {
 	for _, p := range done {
 		log.Debug("stored", "file", name, "found", p.Found, "records", p.Walk.Records)
 	}
-	if walk := done[0].Walk; walk.Status != wal.Complete && name.Kind() == wal.KindSegment {
+	if walk := done[0].Walk; walk.Status != wal.Complete && done[0].As.Kind() == wal.KindSegment {
 		log.Warn("stored as it is, but its records are not sound: a recovery will end there", "file", name, "at", walk.End, "reason", walk.Reason)
 	}
 }

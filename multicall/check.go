@@ -19,6 +19,9 @@ type checkCmd struct {
 func (cmd *checkCmd) Run(ctx context.Context, c *call, flags *settingFlags) error {
 	cfg, err := c.loadConfig(flags)
 	if err != nil {
+		if cmd.JSON {
+			err = errors.Join(err, c.printJSON(unusable(err)))
+		}
 		return withStatus(err, int(critical))
 	}
 	done := check(ctx, cfg, c)
@@ -26,7 +29,7 @@ func (cmd *checkCmd) Run(ctx context.Context, c *call, flags *settingFlags) erro
 		return context.Cause(ctx)
 	}
 	if cmd.JSON {
-		if err := c.printJSON(done.findings); err != nil {
+		if err := c.printJSON(checkedUp{done.worst(), done.findings}); err != nil {
 			return err
 		}
 	} else {
@@ -36,6 +39,21 @@ func (cmd *checkCmd) Run(ctx context.Context, c *call, flags *settingFlags) erro
 		return withStatus(fmt.Errorf("result: %s", worst), int(worst))
 	}
 	return nil
+}
+
+// checkedUp is what --json prints.
+type checkedUp struct {
+	Result   severity  `json:"result"`
+	Findings []finding `json:"findings"`
+}
+
+// unusable is the result of a configuration that nothing can be checked with.
+func unusable(err error) checkedUp {
+	all := checkedUp{Result: critical, Findings: []finding{}}
+	for _, e := range problemsIn(err) {
+		all.Findings = append(all.Findings, finding{critical, "configuration", e.Error(), strings.Join(hintsOf(e), "; ")})
+	}
+	return all
 }
 
 // severity is what a monitoring system makes of a finding.
@@ -63,8 +81,11 @@ type finding struct {
 // checkup collects findings.
 type checkup struct {
 	findings []finding
-	environ  []string
-	log      *slog.Logger
+	// environ is the environment of this call.
+	environ []string
+	// defaultFile is what the server's commands read if nothing names another.
+	defaultFile string
+	log         *slog.Logger
 }
 
 func (c *checkup) ok(what, format string, args ...any) {
@@ -97,10 +118,13 @@ func (c *checkup) print(w io.Writer) {
 // server with the commands that it is told to run, and the archives that these
 // commands use. What the server takes for archived is looked up there.
 func check(ctx context.Context, cfg Config, from *call) *checkup {
-	c := &checkup{environ: from.environ, log: from.log}
+	c := &checkup{environ: from.environ, defaultFile: from.defaultFile, log: from.log}
 	if err := cfg.NeedArchive(); err != nil {
 		c.add(critical, "configuration", strings.Join(hintsOf(err), "; "), "%v", err)
 		return c
+	}
+	for _, w := range cfg.Warnings {
+		c.add(warning, "configuration", "", "%s", w)
 	}
 	if cfg.State == "offline" {
 		c.add(warning, "state", "set state: online", "archiving is switched off: archive_command refuses every file")
@@ -110,10 +134,11 @@ func check(ctx context.Context, cfg Config, from *call) *checkup {
 	if cfg.PGData != "" {
 		server = c.server(ctx, cfg)
 	}
+	var looked []lookedAt
 	for _, t := range targets(cfg, server) {
-		c.archive(ctx, t, cluster, server.acknowledged)
+		looked = append(looked, c.archive(ctx, t, cluster, server.acknowledged)...)
 	}
-	c.offTheDataDisk(cfg)
+	c.apart(cfg, looked)
 	return c
 }
 

@@ -69,7 +69,13 @@ func (c *checkup) cluster(cfg Config) archive.Cluster {
 	return cluster
 }
 
-func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster, told []acknowledged) {
+// lookedAt is an archive that answered.
+type lookedAt struct {
+	url, id string
+	dev     uint64
+}
+
+func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster, told []acknowledged) (seen []lookedAt) {
 	ctx, cancel := context.WithTimeoutCause(ctx, archiveTime, fmt.Errorf("no answer within %s", archiveTime))
 	defer cancel()
 	what := t.url.String()
@@ -80,21 +86,22 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 		c.add(warning, what, "pitr init makes an archive that can also be written to", "it has no archive.json: it can be restored from and nothing else")
 	case err != nil:
 		c.add(critical, what, firstHint(err, "pitr init makes an archive; is the file system mounted?"), "%v", err)
-		return
+		return nil
 	default:
 		c.ok(what, "archive %s of system identifier %d, layout %s, codec %s", id.ID, id.SystemID, id.Layout, id.Codec)
 		c.probe(ctx, a, what)
-		c.space(t.url, id.SegmentSize)
+		seen = []lookedAt{{what, id.ID, c.place(ctx, t, id.SegmentSize)}}
 	}
 	cover, err := a.Coverage(ctx)
 	if err != nil {
 		c.add(critical, what, firstHint(err, ""), "what it holds cannot be listed: %v", err)
-		return
+		return seen
 	}
 	c.coverage(what, cover)
 	if t.written {
 		c.acknowledged(what, id, cover, told)
 	}
+	return seen
 }
 
 func (c *checkup) probe(ctx context.Context, a *archive.Archive, what string) {
@@ -105,18 +112,41 @@ func (c *checkup) probe(ctx context.Context, a *archive.Archive, what string) {
 	c.ok(what, "a file was stored, synced and protected against a second one")
 }
 
-func (c *checkup) space(u *url.URL, segment wal.SegmentSize) {
-	free, err := local.New(u.Path).Space()
-	switch {
-	case err != nil:
-		c.add(critical, u.String(), "", "%v", err)
-	case free < 16*int64(segment):
-		c.add(critical, u.String(), "pitr wal prune, or a larger disk", "%s free: less than 16 segments", formatSize(free))
-	case free < 256*int64(segment):
-		c.add(warning, u.String(), "pitr wal prune, or a larger disk", "%s free: less than 256 segments", formatSize(free))
-	default:
-		c.ok(u.String(), "%s free", formatSize(free))
+// place looks at the disk that an archive lies on: its room, and whether it is
+// that of the data.
+func (c *checkup) place(ctx context.Context, t target, segment wal.SegmentSize) (dev uint64) {
+	what := t.url.String()
+	type seen struct {
+		free int64
+		dev  uint64
+		err  error
 	}
+	got := make(chan seen, 1)
+	go func() {
+		var st unix.Stat_t
+		free, err := local.New(t.url.Path).Space()
+		if err == nil {
+			err = unix.Stat(t.url.Path, &st)
+		}
+		got <- seen{free, uint64(st.Dev), err}
+	}()
+	select {
+	case <-ctx.Done():
+		c.add(critical, what, "", "%v", context.Cause(ctx))
+	case s := <-got:
+		switch {
+		case s.err != nil:
+			c.add(critical, what, "", "%v", s.err)
+		case s.free < 16*int64(segment):
+			c.add(critical, what, "pitr wal prune, or a larger disk", "%s free: less than 16 segments", formatSize(s.free))
+		case s.free < 256*int64(segment):
+			c.add(warning, what, "pitr wal prune, or a larger disk", "%s free: less than 256 segments", formatSize(s.free))
+		default:
+			c.ok(what, "%s free", formatSize(s.free))
+		}
+		return s.dev
+	}
+	return 0
 }
 
 // coverage tells which WAL is there, and what no recovery gets past.
@@ -127,6 +157,9 @@ func (c *checkup) coverage(what string, cover archive.Coverage) {
 	default:
 		last := cover.Ranges[len(cover.Ranges)-1]
 		c.ok(what, "%s, %s; the newest is %s", count(cover.Files, "file"), formatSize(cover.Bytes), last.Last)
+	}
+	for _, h := range cover.MissingHistories {
+		c.add(critical, what, "push it from pg_wal of a server on that timeline, or from another archive", "no recovery finds its way without %s", h)
 	}
 	for i, g := range cover.Gaps {
 		if i == 3 {
@@ -163,15 +196,22 @@ func andMore(n int) string {
 	return fmt.Sprintf("; nor are %d more", n)
 }
 
-// offTheDataDisk warns if every archive lies on the file system of the data.
-func (c *checkup) offTheDataDisk(cfg Config) {
+// apart warns if every archive lies on the file system of the data, or if two
+// of them are one.
+func (c *checkup) apart(cfg Config, looked []lookedAt) {
+	byID := map[string]string{}
+	for _, l := range looked {
+		if first, twice := byID[l.id]; twice {
+			c.add(critical, l.url, "leave one of them out", "this is the same archive as %s: what is stored in both is stored once", first)
+		}
+		byID[l.id] = l.url
+	}
 	var data unix.Stat_t
-	if cfg.PGData == "" || unix.Stat(cfg.PGData, &data) != nil {
+	if cfg.PGData == "" || unix.Stat(cfg.PGData, &data) != nil || len(looked) == 0 {
 		return
 	}
-	for _, u := range cfg.Archive {
-		var st unix.Stat_t
-		if unix.Stat(u.Path, &st) != nil || st.Dev != data.Dev {
+	for _, l := range looked {
+		if l.dev != uint64(data.Dev) {
 			return
 		}
 	}

@@ -253,7 +253,7 @@ func (c *checkup) command(applet, text string, own Config, environ []string) *Co
 		c.add(critical, applet, remedy+" with the absolute path of what pitr install made", "%v", err)
 		return nil
 	}
-	cfg, err := call.config(own.PGData, environ)
+	cfg, err := call.config(own.PGData, c.defaultFile, environ)
 	if err != nil {
 		for _, e := range problemsIn(err) {
 			c.add(critical, applet, firstHint(e, remedy), "%s: %v", text, e)
@@ -269,7 +269,7 @@ func (c *checkup) command(applet, text string, own Config, environ []string) *Co
 }
 
 // config is the configuration that the call runs under, if it can run at all.
-func (c shellCall) config(pgdata string, environ []string) (Config, error) {
+func (c shellCall) config(pgdata, defaultFile string, environ []string) (Config, error) {
 	var flags *settingFlags
 	var wants, got []string
 	switch c.applet {
@@ -289,10 +289,10 @@ func (c shellCall) config(pgdata string, environ []string) (Config, error) {
 	if !slices.Equal(wants, got) {
 		return Config{}, usagef("its arguments are %s, not %s", strings.Join(got, " "), strings.Join(wants, " "))
 	}
-	if f := flags.ConfigFile; f != "" && !filepath.IsAbs(f) {
-		flags.ConfigFile = filepath.Join(pgdata, f)
+	if f := flags.ConfigFile; f != nil && *f != "" && !filepath.IsAbs(*f) {
+		*f = filepath.Join(pgdata, *f)
 	}
-	cfg, err := loadConfig(configSources{flags, environ, defaultConfigFile, pgdata})
+	cfg, err := loadConfig(configSources{flags, environ, defaultFile, pgdata})
 	if err == nil {
 		err = cfg.NeedArchive()
 	}

@@ -3,11 +3,13 @@ package multicall
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"pitr/archive"
@@ -16,30 +18,49 @@ import (
 	"pitr/archive/wal"
 )
 
-// isDataDirectory tells whether a directory is one of PostgreSQL's.
+// isDataDirectory tells whether a directory is one of PostgreSQL's. In doubt it
+// is: what cannot be looked at must not pass for a place where no cluster is
+// known and everything fits.
 func isDataDirectory(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "global", "pg_control"))
-	return err == nil
+	there := func(name string) bool {
+		_, err := os.Stat(filepath.Join(dir, name))
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+	}
+	return there(filepath.Join("global", "pg_control")) || there("PG_VERSION") && there("pg_wal")
 }
 
-// dataDirectory finds the data directory that a call serves: the one it was
-// started in, as PostgreSQL does; else the configured one; else the one that a
-// file to be restored goes into (pg_rewind). Empty if there is none.
-func dataDirectory(configured, dest string) (string, error) {
+// workingDirectory is where the call was started: PGDATA, if PostgreSQL did it.
+func workingDirectory() string {
 	here, err := os.Getwd()
 	if err != nil {
-		return "", fmt.Errorf("working directory: %w", err)
+		return "."
 	}
-	candidates := []string{here, configured}
-	if dest != "" {
-		candidates = append(candidates, filepath.Join(filepath.Dir(dest), ".."))
-	}
-	for _, dir := range candidates {
+	return here
+}
+
+// dataDirectory finds the data directory that a call of archive_command serves:
+// the one it was started in, as PostgreSQL does, else the configured one. Empty
+// if there is none.
+func dataDirectory(configured string) string {
+	for _, dir := range []string{workingDirectory(), configured} {
 		if dir != "" && isDataDirectory(dir) {
-			return dir, nil
+			return dir
 		}
 	}
-	return "", nil
+	return ""
+}
+
+// receivingDirectory finds the data directory that a file is restored into: the
+// one that PostgreSQL runs in, else the one that the file's place belongs to, as
+// under pg_rewind. Empty if there is none; the configured one may be another
+// server's.
+func receivingDirectory(dest string) string {
+	for _, dir := range []string{workingDirectory(), filepath.Join(filepath.Dir(dest), "..")} {
+		if isDataDirectory(dir) {
+			return dir
+		}
+	}
+	return ""
 }
 
 // mustBeConfigured refuses to archive from another data directory than the one
@@ -106,17 +127,18 @@ func (c Config) readFrom() []*url.URL {
 
 // theArchive picks the one archive that an admin command works on.
 func (c Config) theArchive(chosen string) (*url.URL, error) {
-	if chosen == "" && len(c.Archive) == 1 {
-		return c.Archive[0], nil
+	var all []string
+	for _, u := range c.Archive {
+		all = append(all, u.String())
 	}
-	i := slices.IndexFunc(c.Archive, func(u *url.URL) bool { return u.String() == chosen })
-	if i >= 0 {
-		return c.Archive[i], nil
+	u, err := parseArchive(chosen)
+	if err != nil {
+		return nil, fmt.Errorf("%w: --only: %w", ErrUsage, err)
 	}
-	if chosen == "" {
-		return nil, hint(fmt.Errorf("%w: %d archives are configured", ErrUsage, len(c.Archive)), "choose one with --only URL")
+	if !names(c.Archive, u) {
+		return nil, hint(fmt.Errorf("%w: --only: %s is not one of the configured archives", ErrUsage, u), "they are: %s", strings.Join(all, ", "))
 	}
-	return nil, fmt.Errorf("%w: %s is not one of the configured archives", ErrUsage, chosen)
+	return u, nil
 }
 
 // walFile is a file of pg_wal, open to be pushed.

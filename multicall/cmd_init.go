@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -45,31 +46,49 @@ func (c *initCmd) Run(s *session) error {
 		}
 		urls = []*url.URL{u}
 	}
-	if err := c.mustBeFirst(s, urls); err != nil {
+	if err := c.mustBeFirst(s); err != nil {
 		return err
 	}
 	for _, u := range urls {
-		if err := initAt(s.ctx, u, s.cfg.PGData, &id); err != nil {
+		err := initAt(s.ctx, u, c.pgdata(s), id)
+		switch {
+		case errors.Is(err, archive.ErrExists):
+			err = c.joins(s, u, id)
+		case err == nil:
+			fmt.Fprintf(s.stdout, "%s is now the archive of system identifier %d (PostgreSQL %d, %s segments, layout %s, codec %s)\n",
+				u, id.SystemID, id.Major, formatSize(int64(id.SegmentSize)), id.Layout, id.Codec)
+		}
+		if err != nil {
 			return fmt.Errorf("init %s: %w", u, err)
 		}
-		fmt.Fprintf(s.stdout, "%s is now the archive of system identifier %d (PostgreSQL %d, %s segments, layout %s, codec %s)\n",
-			u, id.SystemID, id.Major, formatSize(int64(id.SegmentSize)), id.Layout, id.Codec)
 	}
 	return c.pushHistories(s, urls)
+}
+
+// joins takes an archive that is there already, if it is this cluster's: init
+// may be run again for another archive, and to finish what it began.
+func (c *initCmd) joins(s *session, u *url.URL, id archive.Identity) error {
+	cluster := archive.Cluster{SystemID: id.SystemID, Major: id.Major, SegmentSize: id.SegmentSize}
+	have, err := s.cfg.archives([]*url.URL{u}, cluster, s.log)[0].Identity(s.ctx)
+	asked := s.cfg.Layout != "" && have.Layout != id.Layout || c.Compress != "default" && have.Codec != id.Codec
+	if err == nil && asked {
+		err = hint(fmt.Errorf("%w: layout %s, codec %s", archive.ErrExists, have.Layout, have.Codec), "another form is another archive, in another directory")
+	}
+	if err == nil {
+		fmt.Fprintf(s.stdout, "%s is an archive of this cluster already\n", u)
+	}
+	return err
 }
 
 // mustBeFirst refuses to make an archive for a cluster that has archived before,
 // unless it is known where to. An empty directory is what an archive looks like
 // whose file system is not mounted, and a second one would split the WAL.
-func (c *initCmd) mustBeFirst(s *session, urls []*url.URL) error {
-	done, err := filepath.Glob(filepath.Join(s.cfg.PGData, "pg_wal", "archive_status", "*.done"))
-	if c.Force || s.cfg.PGData == "" || err != nil || len(done) == 0 {
+func (c *initCmd) mustBeFirst(s *session) error {
+	done, err := filesOf(c.pgdata(s), filepath.Join("pg_wal", "archive_status"), ".done")
+	if c.Force || err != nil || len(done) == 0 {
 		return err
 	}
 	for _, u := range s.cfg.Archive {
-		if names(urls, u) && len(urls) < len(s.cfg.Archive) {
-			continue
-		}
 		if _, err := s.cfg.archives([]*url.URL{u}, archive.Cluster{}, s.log)[0].Identity(s.ctx); err == nil {
 			return nil // it archives into this one; the others join it
 		}
@@ -83,8 +102,8 @@ func (c *initCmd) mustBeFirst(s *session, urls []*url.URL) error {
 // later timeline archived them before this archive was there, and a recovery
 // from it will ask for them.
 func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
-	found, err := filepath.Glob(filepath.Join(s.cfg.PGData, "pg_wal", "*.history"))
-	if s.cfg.PGData == "" || err != nil {
+	found, err := filesOf(c.pgdata(s), "pg_wal", ".history")
+	if err != nil {
 		return err
 	}
 	for _, path := range found {
@@ -101,7 +120,26 @@ func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
 	return nil
 }
 
-func initAt(ctx context.Context, u *url.URL, pgdata string, id *archive.Identity) error {
+// filesOf lists the files of a data directory's subdirectory that end so.
+func filesOf(pgdata, sub, suffix string) ([]string, error) {
+	if pgdata == "" {
+		return nil, nil
+	}
+	dir := filepath.Join(pgdata, sub)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var found []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), suffix) {
+			found = append(found, filepath.Join(dir, e.Name()))
+		}
+	}
+	return found, err
+}
+
+func initAt(ctx context.Context, u *url.URL, pgdata string, id archive.Identity) error {
 	if pgdata != "" && lies(filepath.Dir(u.Path), pgdata) {
 		return archiveInPGData(u, pgdata)
 	}
@@ -112,10 +150,7 @@ func initAt(ctx context.Context, u *url.URL, pgdata string, id *archive.Identity
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	made, err := archive.Init(ctx, storeAt(u), *id)
-	if err == nil {
-		*id = made
-	}
+	_, err = archive.Init(ctx, storeAt(u), id)
 	return err
 }
 
@@ -142,14 +177,17 @@ func (c *initCmd) identity(s *session) (archive.Identity, error) {
 	return id, nil
 }
 
-func (c *initCmd) cluster(s *session) (archive.Cluster, error) {
-	pgdata, err := dataDirectory(s.cfg.PGData, "")
-	if err != nil {
-		return archive.Cluster{}, err
-	}
+// pgdata is the data directory of the cluster: the configured one, else the one
+// that this is started in.
+func (c *initCmd) pgdata(s *session) string {
 	if s.cfg.PGData != "" {
-		pgdata = s.cfg.PGData
+		return s.cfg.PGData
 	}
+	return dataDirectory("")
+}
+
+func (c *initCmd) cluster(s *session) (archive.Cluster, error) {
+	pgdata := c.pgdata(s)
 	if c.SystemID == 0 && pgdata == "" {
 		return archive.Cluster{}, hint(fmt.Errorf("%w: whose archive shall it be?", ErrUsage),
 			"set pgdata to the data directory, or give --system-identifier, --postgres-major and --segment-size (pg_controldata shows them)")

@@ -20,6 +20,7 @@ const statusUnsound = 6
 
 type verified struct {
 	Archive  string       `json:"archive"`
+	Error    string       `json:"error,omitempty"` // it could not be looked at
 	Files    int          `json:"files"`
 	Segments int          `json:"segments"`
 	RawBytes int64        `json:"raw_bytes"`
@@ -50,14 +51,16 @@ func (c *walVerifyCmd) Run(s *session) error {
 		p.end()
 		v.Files, v.Segments, v.RawBytes = sum.Files, sum.Segments, sum.RawBytes
 		v.Damaged, v.Missing, v.Unread = sum.Damaged, sum.Missing, sum.Unread
-		all = append(all, v)
-		if err == nil {
+		if err != nil {
+			v.Error = err.Error()
+		} else {
 			err = v.verdict()
 		}
+		all = append(all, v)
 		return err
 	})
 	if c.JSON {
-		return errors.Join(err, printJSON(s.stdout, all))
+		return errors.Join(err, printJSON(s.stdout, ofArchives[verified]{all}))
 	}
 	for _, v := range all {
 		fmt.Fprintf(s.stdout, "%s: %s (%s, %s of WAL): %d damaged, %s missing, %d not readable\n",
@@ -87,6 +90,7 @@ type walPruneCmd struct {
 
 type pruned struct {
 	Archive string     `json:"archive"`
+	Error   string     `json:"error,omitempty"` // the rest stayed
 	DryRun  bool       `json:"dry_run"`
 	Kept    wal.Name   `json:"first_kept"`
 	Removed []wal.Name `json:"removed"`
@@ -102,11 +106,14 @@ func (c *walPruneCmd) Run(s *session) error {
 	all := []pruned{}
 	err = c.each(s, func(a *archive.Archive) error {
 		done, err := c.prune(s, a, limit)
+		if err != nil {
+			done.Error = err.Error()
+		}
 		all = append(all, done)
 		return err
 	})
 	if c.JSON {
-		return errors.Join(err, printJSON(s.stdout, all))
+		return errors.Join(err, printJSON(s.stdout, ofArchives[pruned]{all}))
 	}
 	return err
 }
@@ -132,7 +139,7 @@ func (c *walPruneCmd) limit() (archive.Limit, error) {
 func (c *walPruneCmd) prune(s *session, a *archive.Archive, limit archive.Limit) (pruned, error) {
 	plan, err := a.Plan(s.ctx, limit)
 	if err != nil {
-		return pruned{Archive: a.Name()}, err
+		return pruned{Archive: a.Name(), Removed: []wal.Name{}}, err
 	}
 	out := pruned{Archive: a.Name(), DryRun: c.DryRun, Kept: plan.FirstKept, Removed: prunedNames(plan.Files), Bytes: plan.Bytes}
 	word := "would remove"
@@ -140,16 +147,15 @@ func (c *walPruneCmd) prune(s *session, a *archive.Archive, limit archive.Limit)
 		word = "removed"
 		p := newProgress(s, "prune "+a.Name(), "files")
 		n := 0
-		done, err := a.Prune(s.ctx, plan, func(wal.Name) { n++; p.step(n, len(plan.Files)) })
+		var done archive.Pruned
+		done, err = a.Prune(s.ctx, plan, func(wal.Name) { n++; p.step(n, len(plan.Files)) })
 		p.end()
-		if out.Removed, out.Bytes = prunedNames(done.Files), done.Bytes; err != nil {
-			return out, err
-		}
+		out.Removed, out.Bytes = prunedNames(done.Files), done.Bytes
 	}
 	if !c.JSON {
 		fmt.Fprintf(s.stdout, "%s: %s %s, %s; first kept: %s\n", a.Name(), word, count(len(out.Removed), "file"), formatSize(out.Bytes), out.Kept)
 	}
-	return out, nil
+	return out, err
 }
 
 func prunedNames(files []archive.PrunedFile) []wal.Name {

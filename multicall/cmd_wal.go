@@ -2,7 +2,6 @@ package multicall
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ type walCmd struct {
 // walPushCmd is `pitr wal push`.
 type walPushCmd struct {
 	Files []string `arg:"" help:"Files of pg_wal."`
-	Force bool     `help:"Also a segment that is not finished. Only if its server will never write to it again."`
+	Force bool     `help:"Also a segment that the server has not finished."`
 }
 
 // Run pushes every file; a failure does not keep the others back.
@@ -55,36 +54,26 @@ func (c *walPushCmd) push(s *session, path string) error {
 	return push(s.ctx, s.cfg, s.log, path)
 }
 
-// mustBeFinished refuses a segment that the server is still writing, or has
-// only set apart for later: once stored it is never replaced, and the finished
-// one would be a conflict. PostgreSQL marks what is finished in archive_status;
-// without a mark, and where no server runs, its records have to be sound up to
-// its end.
+// mustBeFinished refuses a segment that a running server has not marked as
+// finished: it is still being written. Where no server runs, the archive looks
+// at the records, and stores one that is not finished as the .partial that it
+// is.
 func mustBeFinished(path string) error {
 	name, err := wal.ParseName(filepath.Base(path))
 	if err != nil || name.Kind() != wal.KindSegment {
 		return nil
 	}
 	dir := filepath.Dir(path)
+	if _, err := os.Stat(filepath.Join(dir, "..", "postmaster.pid")); err != nil {
+		return nil
+	}
 	for _, mark := range []string{".ready", ".done"} {
 		if _, err := os.Stat(filepath.Join(dir, "archive_status", name.String()+mark)); err == nil {
 			return nil
 		}
 	}
-	const advice = "SELECT pg_switch_wal() finishes the current segment, and archive_command stores it; --force stores what is there, if the server is gone for good"
-	if _, err := os.Stat(filepath.Join(dir, "..", "postmaster.pid")); err == nil {
-		return hint(fmt.Errorf("%w: %s: the server has not finished it", archive.ErrForeign, path), advice)
-	}
-	f, err := openWAL(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	walk, err := wal.WalkSegment(f, name, wal.SegmentSize(f.Size()), wal.WalkerOptions{})
-	if err == nil && walk.Status != wal.Complete {
-		err = hint(fmt.Errorf("%w: %s is not finished: at %s: %s", archive.ErrForeign, path, walk.End, walk.Reason), advice)
-	}
-	return err
+	return hint(fmt.Errorf("%w: %s: the server has not finished it", archive.ErrForeign, path),
+		"SELECT pg_switch_wal() finishes the current segment, and archive_command stores it; --force stores it as it is")
 }
 
 // walGetCmd is `pitr wal get`.
@@ -108,21 +97,42 @@ func (c *walGetCmd) Run(s *session) error {
 		return err
 	}
 	set := s.cfg.archives(s.cfg.readFrom(), cluster, s.log)
-	_, err = set.Fetch(s.ctx, name, getPatience, c.deliver(s))
+	if c.File == "-" {
+		return c.print(s, set, name)
+	}
+	_, err = set.Fetch(s.ctx, name, getPatience, c.deliver())
 	if errors.Is(err, fs.ErrExist) {
 		return hint(err, "--force replaces it")
 	}
 	return err
 }
 
+// print writes the file to standard output, once it is verified: what was
+// written there cannot be taken back.
+func (c *walGetCmd) print(s *session, set archive.Set, name wal.Name) error {
+	dir, err := os.MkdirTemp("", "pitr-get-")
+	if err != nil {
+		return hint(err, "TMPDIR says where there is room")
+	}
+	defer os.RemoveAll(dir)
+	whole := filepath.Join(dir, name.String())
+	if _, err := set.Fetch(s.ctx, name, getPatience, local.Handover(whole)); err != nil {
+		return err
+	}
+	f, err := os.Open(whole)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = io.Copy(s.stdout, f)
+	return err
+}
+
 // getPatience is how long `pitr wal get` waits for the next byte.
 const getPatience = time.Minute
 
-func (c *walGetCmd) deliver(s *session) archive.Deliver {
-	switch {
-	case c.File == "-":
-		return func(write func(io.Writer) error) error { return write(s.stdout) }
-	case c.File == "":
+func (c *walGetCmd) deliver() archive.Deliver {
+	if c.File == "" {
 		c.File = c.Name
 	}
 	if info, err := os.Stat(c.File); err == nil && info.IsDir() {
@@ -173,11 +183,13 @@ type walListCmd struct {
 // listed is one archive as --json shows it.
 type listed struct {
 	Archive   string       `json:"archive"`
+	Error     string       `json:"error,omitempty"`
 	Files     int          `json:"files"`
 	Bytes     int64        `json:"stored_bytes"`
 	Ranges    []jsonRange  `json:"ranges"`
 	Gaps      []jsonGap    `json:"gaps"`
 	Histories []wal.Name   `json:"histories"`
+	Missing   []wal.Name   `json:"missing_histories"`
 	Stored    []storedFile `json:"stored,omitempty"`
 }
 
@@ -198,23 +210,24 @@ type jsonGap struct {
 
 type storedFile struct {
 	Name    wal.Name  `json:"name"`
+	Stored  string    `json:"stored"`
 	Bytes   int64     `json:"stored_bytes"`
 	Written time.Time `json:"written"`
 }
 
 // Run lists every chosen archive.
 func (c *walListCmd) Run(s *session) error {
-	var all []listed
+	all := []listed{}
 	err := c.each(s, func(a *archive.Archive) error {
 		l, err := c.list(s.ctx, a)
 		if err != nil {
-			return err
+			l = listed{Archive: a.Name(), Error: err.Error()}
 		}
 		all = append(all, l)
-		return nil
+		return err
 	})
 	if c.JSON {
-		return errors.Join(err, printJSON(s.stdout, all))
+		return errors.Join(err, printJSON(s.stdout, ofArchives[listed]{all}))
 	}
 	for _, l := range all {
 		err = errors.Join(err, l.print(s.stdout))
@@ -222,12 +235,20 @@ func (c *walListCmd) Run(s *session) error {
 	return err
 }
 
+// ofArchives is what --json prints of several archives.
+type ofArchives[T any] struct {
+	Archives []T `json:"archives"`
+}
+
 func (c *walListCmd) list(ctx context.Context, a *archive.Archive) (listed, error) {
 	cover, err := a.Coverage(ctx)
 	if err != nil {
 		return listed{}, err
 	}
-	l := listed{Archive: a.Name(), Files: cover.Files, Bytes: cover.Bytes, Histories: cover.Histories, Ranges: []jsonRange{}, Gaps: []jsonGap{}}
+	l := listed{
+		Archive: a.Name(), Files: cover.Files, Bytes: cover.Bytes, Ranges: []jsonRange{}, Gaps: []jsonGap{},
+		Histories: append([]wal.Name{}, cover.Histories...), Missing: append([]wal.Name{}, cover.MissingHistories...),
+	}
 	for _, r := range cover.Ranges {
 		l.Ranges = append(l.Ranges, jsonRange(r))
 	}
@@ -248,15 +269,21 @@ func storedFiles(ctx context.Context, a *archive.Archive) ([]storedFile, error) 
 	files := []storedFile{}
 	for _, e := range entries {
 		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since
+		}
 		if err != nil {
 			return nil, err
 		}
-		files = append(files, storedFile{e.Name, info.Size(), info.ModTime().UTC()})
+		files = append(files, storedFile{e.Name, e.Stored, info.Size(), info.ModTime().UTC()})
 	}
 	return files, nil
 }
 
 func (l listed) print(w io.Writer) error {
+	if l.Error != "" {
+		return nil // told on standard error
+	}
 	fmt.Fprintf(w, "%s: %s, %s\n", l.Archive, count(l.Files, "file"), formatSize(l.Bytes))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range l.Stored {
@@ -273,13 +300,10 @@ func (l listed) print(w io.Writer) error {
 	for _, g := range l.Gaps {
 		fmt.Fprintf(t, "  timeline %d\tGAP: %s\n", g.Timeline, archive.Gap(g))
 	}
+	for _, h := range l.Missing {
+		fmt.Fprintf(t, "  timeline %d\tGAP: %s is missing\n", h.Timeline(), h)
+	}
 	return t.Flush()
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 // walQuarantineCmd is `pitr wal quarantine`.
@@ -289,22 +313,33 @@ type walQuarantineCmd struct {
 	Force bool   `help:"Set it aside although it is sound."`
 }
 
-// Run sets the file aside in every chosen archive in which it is damaged.
+// Run sets the file aside in every chosen archive in which it is damaged. One
+// that does not have it has nothing to say, if another one has.
 func (c *walQuarantineCmd) Run(s *session) error {
 	name, err := wal.ParseName(c.Name)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	return c.each(s, func(a *archive.Archive) error {
-		if err := c.deserves(s.ctx, a, name); err != nil {
-			return err
-		}
-		to, err := a.Quarantine(s.ctx, name)
+	moved := 0
+	var absent error
+	err = c.each(s, func(a *archive.Archive) error {
+		err := c.deserves(s.ctx, a, name)
 		if err == nil {
-			fmt.Fprintf(s.stdout, "%s: %s is now %s\n", a.Name(), name, to)
+			var to string
+			if to, err = a.Quarantine(s.ctx, name); err == nil {
+				moved++
+				fmt.Fprintf(s.stdout, "%s: %s is now %s\n", a.Name(), name, to)
+			}
+		}
+		if errors.Is(err, archive.ErrAbsent) {
+			absent, err = errors.Join(absent, err), nil
 		}
 		return err
 	})
+	if moved == 0 {
+		err = errors.Join(err, absent)
+	}
+	return err
 }
 
 // deserves tells why a file must stay where it is: it is sound, or nobody can

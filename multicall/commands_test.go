@@ -27,7 +27,7 @@ func TestCommands(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": cmdStatus, "cluster": cmdCluster, "flip": cmdFlip, "age": cmdAge, "truncate": cmdTruncate,
+			"status": cmdStatus, "cluster": cmdCluster, "flip": cmdFlip, "age": cmdAge, "truncate": cmdTruncate, "zeros": cmdZeros,
 		},
 	})
 }
@@ -102,6 +102,13 @@ func cmdTruncate(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 		ts.Check(os.Truncate(ts.MkAbs(args[0]), n))
 	}
+}
+
+// cmdZeros is `zeros FILE SIZE`.
+func cmdZeros(ts *testscript.TestScript, _ bool, args []string) {
+	size, err := parseSize(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), make([]byte, size), 0o600))
 }
 
 // cmdAge is `age FILE DURATION`: it was last written that long ago.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -95,7 +96,7 @@ func loadConfig(from configSources) (Config, error) {
 		v := from.lookup(s, file)
 		c.origins[s.key] = v
 		if err := s.set(&c, v.text); err != nil {
-			problems = append(problems, fmt.Errorf("%s (%s): %w", s.key, v.from, quoteHint(err, v.text)))
+			problems = append(problems, fmt.Errorf("%s (%s): %w", s.key, v.from, discreet(quoteHint(err, v.text), v.text)))
 		}
 	}
 	problems = append(problems, c.contradictions()...)
@@ -129,6 +130,15 @@ func getenv(environ []string, name string) string {
 		}
 	}
 	return ""
+}
+
+// discreet is an error about a value without the passwords of its URLs.
+func discreet(err error, text string) error {
+	if !holdsPassword(text) {
+		return err
+	}
+	safe := strings.ReplaceAll(err.Error(), strconv.Quote(text), strconv.Quote(redacted(text)))
+	return retold{err, strings.ReplaceAll(safe, text, redacted(text))}
 }
 
 // quoteHint explains the most likely reason for an unusable quoted value.

@@ -55,7 +55,7 @@ func configProblems(cfg Config, err error) []error {
 	if errors.As(err, &bad) {
 		problems = bad.Problems
 	}
-	if cfg.origins["archive"].text == "" {
+	if cfg.origins["archive"].text == "" && !passing(err) {
 		problems = append(problems, noArchive())
 	}
 	return problems
@@ -101,7 +101,7 @@ type shown struct {
 func (cmd configShowCmd) Run(c *call, flags *settingFlags) error {
 	cfg, bad := c.loadConfig(flags)
 	if cmd.JSON {
-		return errors.Join(c.printJSON(cfg.shown()), bad)
+		return errors.Join(c.printJSON(map[string]any{"file": cfg.File, "settings": cfg.shown()}), bad)
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	for _, s := range cfg.shown() {
@@ -116,9 +116,6 @@ func (c Config) shown() []shown {
 	for _, s := range settings() {
 		v := c.origins[s.key]
 		text := redacted(strings.ReplaceAll(v.text, "\n", " "))
-		if s.secret && text != "" {
-			text = "***"
-		}
 		lines = append(lines, shown{s.key, text, v.from})
 	}
 	return lines

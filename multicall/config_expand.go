@@ -80,7 +80,9 @@ func (x *expander) replace(text string, within []string) (string, error) {
 func variable(s string) (name, tail string, err error) {
 	name, tail, ok := strings.Cut(s, ")")
 	if !ok || !strings.HasPrefix(tail, "s") || strings.Contains(name, "(") {
-		return "", "", fmt.Errorf("%q is not of the form %%(name)s", "%("+shortened(s))
+		// What follows may be part of a secret: only the name is told.
+		head, _ := span(name, letters+"0123456789_.-")
+		return "", "", fmt.Errorf("%q is not of the form %%(name)s", "%("+shortened(head))
 	}
 	return strings.ToLower(name), tail[1:], nil
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"syscall"
 )
 
@@ -30,6 +29,9 @@ type configFile struct {
 // readConfigFile reads the file that flag, environment or default name.
 func readConfigFile(from configSources) (configFile, []error) {
 	path, explicit := from.file()
+	if path == "" && explicit {
+		return configFile{}, []error{errors.New("-C names no file: it is empty")}
+	}
 	data, info, err := readRegular(path)
 	if errors.Is(err, fs.ErrNotExist) && !explicit {
 		return configFile{}, nil
@@ -48,8 +50,8 @@ func readConfigFile(from configSources) (configFile, []error) {
 
 // file is the configuration file, and whether somebody named it.
 func (from configSources) file() (path string, explicit bool) {
-	if from.flags.ConfigFile != "" {
-		return from.flags.ConfigFile, true
+	if from.flags.ConfigFile != nil {
+		return *from.flags.ConfigFile, true
 	}
 	if path := getenv(from.environ, configVariable); path != "" {
 		return path, true
@@ -93,7 +95,7 @@ func (f *configFile) take(entries []entry) []error {
 			problems = append(problems, fmt.Errorf("line %d: %s: %w", e.line, e.key, err))
 			continue
 		}
-		if holdsPassword(text) || isSecret(e.key) {
+		if holdsPassword(text) {
 			f.secret = e.key
 		}
 		if isSetting(e.key) {
@@ -111,30 +113,64 @@ func (f *configFile) take(entries []entry) []error {
 	return problems
 }
 
-func isSecret(key string) bool {
-	return slices.ContainsFunc(settings(), func(s setting) bool { return s.secret && s.key == key })
-}
-
 // refusals are reasons not to believe the file, whatever it says.
 func (f configFile) refusals(c Config, workDir string) []error {
 	if f.info == nil {
 		return nil
 	}
-	var problems []error
+	problems := f.writers()
 	mode := f.info.Mode().Perm()
-	if mode&0o002 != 0 {
-		problems = append(problems, hint(fmt.Errorf("%s: everybody may write it, and it decides where WAL goes", f.path), "chmod o-w %s", f.path))
-	}
 	if f.secret != "" && mode&0o044 != 0 {
 		problems = append(problems, hint(fmt.Errorf("%s: %s holds a secret, and others may read the file", f.path, f.secret), "chmod 600 %s", f.path))
 	}
-	for _, dir := range dataDirectories(c.PGData, workDir) {
+	for _, dir := range append(dataDirectories(c.PGData, workDir), dataDirectoriesAbove(f.path)...) {
 		if lies(f.path, dir) {
 			problems = append(problems, hint(fmt.Errorf("%s lies in the data directory %s: a copy of the data directory must not inherit the right to write into the archive", f.path, dir), "move it to %s", defaultConfigFile))
 			break
 		}
 	}
 	return problems
+}
+
+// writers are those who can change the file and must not: it decides where the
+// WAL goes and, in time, which programs run. Root may, and who runs this, and
+// the group that is theirs.
+func (f configFile) writers() []error {
+	var problems []error
+	remedy := fmt.Sprintf("chown root %s; chmod go-w %s", f.path, f.path)
+	st, ok := f.info.Sys().(*syscall.Stat_t)
+	mode := f.info.Mode().Perm()
+	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() && os.Geteuid() != 0 {
+		problems = append(problems, hint(fmt.Errorf("%s belongs to another user, who may write it, and it decides where WAL goes", f.path), "%s", remedy))
+	}
+	if mode&0o002 != 0 {
+		problems = append(problems, hint(fmt.Errorf("%s: everybody may write it, and it decides where WAL goes", f.path), "%s", remedy))
+	}
+	if ok && mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() && os.Geteuid() != 0 {
+		problems = append(problems, hint(fmt.Errorf("%s: a group that is not yours may write it, and it decides where WAL goes", f.path), "%s", remedy))
+	}
+	if dir, err := os.Stat(filepath.Dir(f.path)); err == nil && dir.Mode().Perm()&0o002 != 0 && dir.Mode()&fs.ModeSticky == 0 {
+		problems = append(problems, hint(fmt.Errorf("%s: everybody may exchange it, for its directory may be written by all", f.path), "chmod o-w %s", filepath.Dir(f.path)))
+	}
+	return problems
+}
+
+// dataDirectoriesAbove are the data directories that hold a file.
+func dataDirectoriesAbove(path string) []string {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return nil
+	}
+	if real, err = filepath.Abs(real); err != nil {
+		return nil
+	}
+	var dirs []string
+	for at := filepath.Dir(real); at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "global", "pg_control")); err == nil {
+			dirs = append(dirs, at)
+		}
+	}
+	return dirs
 }
 
 // dataDirectories are what counts as PGDATA: what is configured, and the

@@ -24,7 +24,7 @@ func TestConfigFileByFlagEnvironmentOrDefault(t *testing.T) {
 		{"default", func() {}},
 		{"default", func() { from.environ = []string{"PITR_CONFIG="} }},
 		{"env", func() { from.environ = []string{"PITR_CONFIG=" + filepath.Join(dir, "env")} }},
-		{"flag", func() { from.flags.ConfigFile = filepath.Join(dir, "flag") }},
+		{"flag", func() { from.flags.ConfigFile = new(filepath.Join(dir, "flag")) }},
 	}
 	for _, step := range steps {
 		step.setup()
@@ -43,9 +43,9 @@ func TestMissingConfigFile(t *testing.T) {
 		want string
 	}{
 		{"default", configSources{flags: &settingFlags{}, defaultFile: missing}, ""},
-		{"flag", configSources{flags: &settingFlags{ConfigFile: missing}}, "no such file"},
+		{"flag", configSources{flags: &settingFlags{ConfigFile: &missing}}, "no such file"},
 		{"environment", configSources{flags: &settingFlags{}, environ: []string{"PITR_CONFIG=" + missing}}, "no such file"},
-		{"directory", configSources{flags: &settingFlags{ConfigFile: t.TempDir()}}, "not a regular file"},
+		{"directory", configSources{flags: &settingFlags{ConfigFile: new(t.TempDir())}}, "not a regular file"},
 	}
 	for _, tt := range tests {
 		if _, err := loadConfig(tt.from); !fits(err, tt.want) || err != nil && !errors.Is(err, ErrConfig) {
@@ -59,7 +59,7 @@ func TestConfigFileThatIsNoFile(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := loadConfig(configSources{flags: &settingFlags{ConfigFile: path}})
+	_, err := loadConfig(configSources{flags: &settingFlags{ConfigFile: &path}})
 	if !fits(err, "not a regular file") {
 		t.Errorf("pipe: got %v", err)
 	}
@@ -78,7 +78,7 @@ func TestConfigFileModes(t *testing.T) {
 		{0o644, "state: online", ""},
 		{0o664, "state: online", ""},
 		{0o646, "state: online", "everybody may write it"},
-		{0o666, "state: online", "chmod o-w"},
+		{0o666, "state: online", "chmod go-w"},
 		{0o600, "archive: sftp://u:p@h/a", "file:// only"},
 		{0o640, "archive: sftp://u:p@h/a", "archive holds a secret"},
 		{0o604, "archive: sftp://u:p@h/a", "chmod 600"},
@@ -144,11 +144,11 @@ func TestConfigFileInTheDataDirectory(t *testing.T) {
 		{"file by another name of pgdata", filepath.Join(link, "pitr.ini"), data, elsewhere, true},
 		{"link out of pgdata", filepath.Join(data, "leads-out.ini"), data, data, false},
 		{"in a working directory that is none", outside, "", elsewhere, false},
-		{"pgdata is another one", filepath.Join(data, "pitr.ini"), dataDir(t), elsewhere, false},
+		{"pgdata is another one", filepath.Join(data, "pitr.ini"), dataDir(t), elsewhere, true},
 		{"pgdata is another one, the working directory is not", filepath.Join(data, "pitr.ini"), dataDir(t), data, true},
 	}
 	for _, tt := range tests {
-		flags := &settingFlags{ConfigFile: tt.file}
+		flags := &settingFlags{ConfigFile: &tt.file}
 		if tt.pgdata != "" {
 			flags.PGData = &tt.pgdata
 		}
@@ -161,7 +161,7 @@ func TestConfigFileInTheDataDirectory(t *testing.T) {
 
 func TestConfigFileInTheDataDirectoryByItsRelativeName(t *testing.T) {
 	t.Chdir(dataDir(t))
-	_, err := loadConfig(configSources{flags: &settingFlags{ConfigFile: "pitr.ini"}, workDir: "."})
+	_, err := loadConfig(configSources{flags: &settingFlags{ConfigFile: new("pitr.ini")}, workDir: "."})
 	if !fits(err, "must not inherit") {
 		t.Errorf("got %v, want it refused", err)
 	}

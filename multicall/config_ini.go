@@ -99,7 +99,7 @@ func (c *iniCleaner) continuation(n int, text string) {
 func (c *iniCleaner) keyValue(n int, text string) {
 	key, value, ok := splitKey(text)
 	if !ok {
-		c.fail(n, fmt.Errorf("%q is not `key = value`", redacted(shortened(text))))
+		c.fail(n, fmt.Errorf("%q is not `key = value`", shortened(redacted(text))))
 		return
 	}
 	c.last = key
@@ -144,7 +144,7 @@ func shortened(s string) string {
 	if len(s) <= 60 {
 		return s
 	}
-	return s[:60] + "..."
+	return strings.ToValidUTF8(s[:60], "") + "..."
 }
 
 // entries has ini.v1 split what is left. Its own interpolation is not used: it

@@ -90,7 +90,7 @@ func TestINIRefuses(t *testing.T) {
 		{"undefined", "a: %(nope)s", []string{"%(nope)s is not defined"}},
 		{"itself", "a: %(a)s", []string{"%(a)s names itself: a -> a"}},
 		{"circle", "a: %(b)s\nb: x%(a)s", []string{"a -> b -> a", "b -> a -> b"}},
-		{"malformed", "a: %(pgdata)/x", []string{`"%(pgdata)/x" is not of the form %(name)s`}},
+		{"malformed", "a: %(pgdata)/x", []string{`"%(pgdata" is not of the form %(name)s`}},
 		{"unclosed", "a: %(pgdata", []string{"is not of the form %(name)s"}},
 		{"all at once", "[x]\nwhat\na: 1\na: 2", []string{"line 1", "line 2", "line 4"}},
 		{"binary line is cut", strings.Repeat("x", 5000), []string{"xxx...\" is not"}},

@@ -80,19 +80,22 @@ func report(w io.Writer, name string, err error) {
 // problemsIn splits what errors.Join put together, so that each problem stands
 // with its own hints. Of a bad configuration it has the first few.
 func problemsIn(err error) []error {
+	if s, ok := err.(statusError); ok {
+		return problemsIn(s.error)
+	}
 	var c *ConfigError
-	if errors.As(err, &c) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if _, itself := err.(*ConfigError); !itself && ok && err.Error() == textOf(joined.Unwrap()) {
+		var all []error
+		for _, e := range joined.Unwrap() {
+			all = append(all, problemsIn(e)...)
+		}
+		return all
+	}
+	if errors.As(err, &c) && err.Error() == c.Error() {
 		return c.first(3)
 	}
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || err.Error() != textOf(joined.Unwrap()) {
-		return []error{err}
-	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, problemsIn(e)...)
-	}
-	return all
+	return []error{err}
 }
 
 func textOf(errs []error) string {

@@ -50,7 +50,7 @@ func (i installCmd) mustBeFree(binary, path string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case err != nil || there || i.Force:
+	case err != nil || there || i.Force || leadsTo(path, binary):
 		return err
 	}
 	return hint(fmt.Errorf("%s is another file", path), "--force replaces it.")
@@ -70,23 +70,25 @@ func (i installCmd) link(binary, path string) (string, error) {
 	return "-> " + binary, nil
 }
 
-// present tells whether path is the link that is wanted, or the binary itself.
-// fs.ErrNotExist: nothing is there.
+// present tells whether path is as good as the link that is wanted: the binary
+// itself, a hard link to it, or a symbolic one if that is what was asked for,
+// however it is written. fs.ErrNotExist: nothing is there.
 func (i installCmd) present(binary, path string) (bool, error) {
 	have, err := os.Lstat(path)
 	if err != nil {
 		return false, err
 	}
-	if have.Mode()&fs.ModeSymlink != 0 {
-		target, err := os.Readlink(path)
-		return !i.Hard && target == binary, err
+	return leadsTo(path, binary) && (!i.Hard || have.Mode()&fs.ModeSymlink == 0), nil
+}
+
+// leadsTo tells whether path is the binary, or a link to it.
+func leadsTo(path, binary string) bool {
+	have, err := os.Stat(path)
+	if err != nil {
+		return false
 	}
 	want, err := os.Stat(binary)
-	if err != nil {
-		return false, err
-	}
-	// The binary itself is at home here, and a hard link is as good as it.
-	return os.SameFile(have, want), nil
+	return err == nil && os.SameFile(have, want)
 }
 
 // place puts the link beside its name first: what --force replaces is never

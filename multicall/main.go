@@ -39,16 +39,21 @@ type call struct {
 	called  string   // argv[0], or the applet's name where the first argument chose it
 	args    []string // what follows the applet's name
 	environ []string
-	stdout  *output
-	stderr  io.Writer
-	log     *slog.Logger
-	level   *slog.LevelVar
+	// defaultFile is read if neither -C nor $PITR_CONFIG names a file.
+	defaultFile string
+	stdout      *output
+	stderr      io.Writer
+	log         *slog.Logger
+	level       *slog.LevelVar
 }
 
 // Main runs the applet that args name, args[0] included, and returns the exit
 // status. It handles signals, so it is called once, by main.
-func Main(args []string) int {
+func Main(args []string) int { return mainWith(args, defaultConfigFile) }
+
+func mainWith(args []string, defaultFile string) int {
 	a, c := dispatch(args)
+	c.defaultFile = defaultFile
 	return c.start(a)
 }
 
@@ -100,7 +105,7 @@ func findApplet(name string) (applet, bool) {
 // loadConfig puts the configuration together from the flags, the environment
 // and the file, and turns the log to what `debug` says.
 func (c *call) loadConfig(flags *settingFlags) (Config, error) {
-	cfg, err := loadConfig(configSources{flags, c.environ, defaultConfigFile, "."})
+	cfg, err := loadConfig(configSources{flags, c.environ, c.defaultFile, "."})
 	if cfg.Debug {
 		c.level.Set(slog.LevelDebug)
 	}
@@ -108,8 +113,10 @@ func (c *call) loadConfig(flags *settingFlags) (Config, error) {
 }
 
 // printJSON prints v, indented, on stdout.
-func (c *call) printJSON(v any) error {
-	e := json.NewEncoder(c.stdout)
+func (c *call) printJSON(v any) error { return printJSON(c.stdout, v) }
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)

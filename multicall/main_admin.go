@@ -29,6 +29,10 @@ type adminCLI struct {
 // runPitr is the admin tool.
 func runPitr(ctx context.Context, c *call) error {
 	err := c.admin(ctx)
+	if err != nil && !errors.Is(err, errDone) && restoresFor(c.args) {
+		// restore_command = 'pitr wal get %f %p': its statuses are for people.
+		return withStatus(errors.Join(err, hint(errors.New("this command's exit statuses are for people"), "restore_command is the one for PostgreSQL")), 255)
+	}
 	if !errors.Is(err, ErrUsage) {
 		return err
 	}
@@ -66,6 +70,8 @@ func (c *call) knownWord() error {
 	switch {
 	case len(c.args) == 0:
 		return hint(usagef("no command given"), "%s", all)
+	case c.args[0] == "help":
+		return hint(usagef("help is not a command"), "try pitr --help, or pitr COMMAND --help")
 	case strings.HasPrefix(c.args[0], "-"), slices.Contains(known, c.args[0]):
 		return nil
 	}

@@ -3,6 +3,8 @@ package multicall
 import (
 	"context"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -48,13 +50,12 @@ func appletNames() []string {
 // meant is the applet that some word of a misunderstood command line looks
 // like. A restore_command that PostgreSQL's configuration misspells must not
 // exit with 2: that ends a recovery and opens the database. Nor must one that
-// nothing is left of but where PostgreSQL wants the file (RestoreArchivedFile in
-// xlogarchive.c).
+// nothing is left of but where PostgreSQL wants the file.
 func meant(words []string) (applet, bool) {
+	if restoresFor(words) {
+		return findApplet("restore_command")
+	}
 	for _, w := range words {
-		if strings.HasSuffix(w, "/RECOVERYXLOG") || strings.HasSuffix(w, "/RECOVERYHISTORY") {
-			return findApplet("restore_command")
-		}
 		for _, a := range applets() {
 			if a.column != colPitr && (strings.HasPrefix(w, a.name) || distance(w, a.name) <= 3) {
 				return a, true
@@ -62,6 +63,15 @@ func meant(words []string) (applet, bool) {
 		}
 	}
 	return applet{}, false
+}
+
+// restoresFor tells whether a file is to go where PostgreSQL wants it
+// (RestoreArchivedFile in xlogarchive.c).
+func restoresFor(words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool {
+		base := filepath.Base(w)
+		return base == "RECOVERYXLOG" || base == "RECOVERYHISTORY"
+	})
 }
 
 func runPgStandby(ctx context.Context, c *call) error {

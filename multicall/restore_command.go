@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/alecthomas/kong"
 
 	"pitr/archive"
 	"pitr/archive/local"
@@ -17,6 +19,8 @@ import (
 // restoreCommandCLI is the command line of restore_command.
 type restoreCommandCLI struct {
 	settingFlags
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
+
 	Name string `arg:"" help:"The file that is wanted: PostgreSQL's %f."`
 	Dest string `arg:"" help:"Where to put it: PostgreSQL's %p."`
 }
@@ -27,11 +31,7 @@ func runRestoreCommand(ctx context.Context, c *call) error {
 	if _, err := c.parse(&cli, "Get one file from the archives, verified. Exits 1 only if it is proven absent, or in standby mode."); err != nil {
 		return err
 	}
-	cfg, err := c.loadConfig(&cli.settingFlags)
-	if err != nil {
-		return err
-	}
-	err = restore(ctx, cfg, c.log, cli.Name, cli.Dest)
+	err := c.restore(ctx, &cli)
 	if errors.Is(err, archive.ErrAbsent) {
 		// Routine: a standby at the end of the archive asks every few seconds.
 		c.log.Debug("absent", "error", err)
@@ -41,36 +41,69 @@ func runRestoreCommand(ctx context.Context, c *call) error {
 }
 
 // restore gets one file for PostgreSQL, by the policy of package standby.
-func restore(ctx context.Context, cfg Config, log *slog.Logger, name, dest string) error {
-	if err := cfg.NeedArchive(); err != nil {
-		return err
-	}
-	file, err := wal.ParseName(name)
+func (c *call) restore(ctx context.Context, cli *restoreCommandCLI) error {
+	file, err := wal.ParseName(cli.Name)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
-	pgdata, err := dataDirectory(cfg.PGData, dest)
+	pgdata := receivingDirectory(cli.Dest)
+	r := standby.Restore{Mode: standby.ModeOf(pgdata), Log: c.log}
+	if pgdata != "" {
+		r.Local = func(n wal.Name) bool { return soundIn(pgdata, n) == nil }
+	}
+	// Before anything that can fail: no mistake in a file may turn these answers
+	// into others.
+	if err := r.WithoutArchive(file); err != nil {
+		return err
+	}
+	var wrong error
+	if err := r.Prepare(ctx, file, func() error {
+		wrong = nil
+		err := c.prepare(&r, cli, pgdata)
+		if errors.Is(err, ErrConfig) && !passing(err) {
+			wrong, err = err, nil
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	if wrong != nil {
+		return wrong
+	}
+	return r.Run(ctx, file, local.Handover(cli.Dest))
+}
+
+// prepare reads the configuration and the cluster's identity.
+func (c *call) prepare(r *standby.Restore, cli *restoreCommandCLI, pgdata string) error {
+	cfg, err := c.loadConfig(&cli.settingFlags)
+	if err == nil {
+		err = cfg.NeedArchive()
+	}
 	if err != nil {
 		return err
 	}
-	mode := standby.ModeOf(pgdata)
+	if pgdata == "" && isDataDirectory(cfg.PGData) {
+		pgdata = cfg.PGData // whose WAL it is; nothing else is known of where it goes
+	}
 	cluster, err := clusterOf(pgdata)
 	if err != nil {
-		return &standby.Doubt{Mode: mode, Err: err}
+		return err
 	}
-	return standby.Restore{
-		From:  cfg.archives(cfg.readFrom(), cluster, log),
-		Mode:  mode,
-		Retry: cfg.RestoreRetry,
-		Local: func(n wal.Name) bool { return soundIn(filepath.Join(pgdata, "pg_wal"), n, cluster) == nil },
-		Log:   log,
-	}.Run(ctx, file, local.Handover(dest))
+	r.From, r.Retry = cfg.archives(cfg.readFrom(), cluster, c.log), cfg.RestoreRetry
+	return nil
 }
 
-// soundIn tells whether a directory has a whole copy of a file whose every
-// record is sound: PostgreSQL may be left to take it.
-func soundIn(dir string, n wal.Name, cluster archive.Cluster) error {
-	f, err := openWAL(filepath.Join(dir, n.String()))
+// passing tells whether a configuration could not be read, which is not to say
+// that there is anything wrong with it.
+func passing(err error) bool {
+	var p *fs.PathError
+	return errors.As(err, &p)
+}
+
+// soundIn tells whether pg_wal of a data directory has a whole copy of a file
+// whose every record is sound: PostgreSQL may be left to take it.
+func soundIn(pgdata string, n wal.Name) error {
+	f, err := openWAL(filepath.Join(pgdata, "pg_wal", n.String()))
 	if err != nil {
 		return err
 	}
@@ -80,6 +113,10 @@ func soundIn(dir string, n wal.Name, cluster archive.Cluster) error {
 		if err == nil {
 			_, err = wal.ParseHistory(n.Timeline(), text)
 		}
+		return err
+	}
+	cluster, err := clusterOf(pgdata)
+	if err != nil {
 		return err
 	}
 	head := make([]byte, wal.HeaderLen)

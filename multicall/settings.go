@@ -15,9 +15,6 @@ type setting struct {
 	key  string
 	def  string
 	help string
-	// secret: the whole value must not be seen. A password inside a URL is found
-	// in any value and needs no mark.
-	secret bool
 	// flag is what the command line gave, or nil.
 	flag func(*settingFlags) *string
 	// set checks a value and stores it. It is called for every key, with the
@@ -84,7 +81,7 @@ func settings() []setting {
 // settingFlags are the flags that every command has. A test holds them against
 // the table.
 type settingFlags struct {
-	ConfigFile string `name:"config" short:"C" placeholder:"FILE" help:"Configuration file; else $$PITR_CONFIG, else ${default_config}."`
+	ConfigFile *string `name:"config" short:"C" placeholder:"FILE" help:"Configuration file; else $$PITR_CONFIG, else ${default_config}."`
 
 	Archive       *string `group:"Settings" placeholder:"URL,..." help:"${help_archive}"`
 	PGData        *string `group:"Settings" name:"pgdata" placeholder:"DIR" help:"${help_pgdata}"`
@@ -144,8 +141,8 @@ func (o *onOff) IsBool() bool { return true }
 
 func oneOf(to *string, v string, words ...string) error {
 	for _, w := range words {
-		if v == w {
-			*to = v
+		if strings.EqualFold(v, w) {
+			*to = w
 			return nil
 		}
 	}

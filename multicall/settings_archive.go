@@ -41,7 +41,11 @@ func parseArchive(s string) (*url.URL, error) {
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme == "" {
-		return nil, fmt.Errorf("%q is not a URL", redacted(s))
+		err := fmt.Errorf("%q is not a URL", redacted(s))
+		if strings.Contains(s, "%") {
+			err = hint(err, "in a path, %% is written %%25.")
+		}
+		return nil, err
 	}
 	if u.Scheme != "file" {
 		return nil, fmt.Errorf("%q: this version knows file:// only", redacted(s))

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"pitr/archive"
@@ -115,23 +116,36 @@ func (d *Doubt) ExitStatus() int {
 	return 255
 }
 
+// WithoutArchive answers what needs no archive, and no configuration either:
+// archive.ErrAbsent, or nil for everything else.
+func (r Restore) WithoutArchive(name wal.Name) error {
+	switch {
+	case name == wal.HistoryName(1):
+		return fmt.Errorf("%s: timeline 1 has no history: %w", name, archive.ErrAbsent)
+	case r.mustNotStop(name) && r.hasLocal(name):
+		return fmt.Errorf("%s: pg_wal has it: %w", name, archive.ErrAbsent)
+	}
+	return nil
+}
+
+// mustNotStop tells whether to stop PostgreSQL now would open the old timeline.
+func (r Restore) mustNotStop(name wal.Name) bool {
+	return r.Mode == Promotion && name.Kind() == wal.KindHistory
+}
+
 // Run restores one file through deliver. nil: it is there, verified.
 // archive.ErrAbsent: proven absent. *Doubt: everything else. When ctx ends, its
 // cause.
 func (r Restore) Run(ctx context.Context, name wal.Name, deliver archive.Deliver) error {
-	if name == wal.HistoryName(1) {
-		return fmt.Errorf("%s: timeline 1 has no history: %w", name, archive.ErrAbsent)
+	if err := r.WithoutArchive(name); err != nil {
+		return err
 	}
-	if r.Mode == Promotion && name.Kind() == wal.KindHistory && r.hasLocal(name) {
-		return fmt.Errorf("%s: pg_wal has it: %w", name, archive.ErrAbsent)
-	}
-	started := time.Now()
-	said := ""
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	doubts := doubts{Restore: r, name: name, started: time.Now(), pause: firstPause}
+	for {
 		from, err := r.From.Fetch(ctx, name, r.patience(name), deliver)
 		switch {
 		case err == nil:
-			r.sayRestored(name, from, started, said)
+			doubts.sayRestored(from)
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -140,17 +154,75 @@ func (r Restore) Run(ctx context.Context, name wal.Name, deliver archive.Deliver
 		case errors.Is(err, archive.ErrGap) && r.hasLocal(name):
 			return fmt.Errorf("%s: %v, but pg_wal has it: %w", name, err, archive.ErrAbsent)
 		}
-		if time.Since(started)+pause >= r.budget(name, err) {
+		if doubts.over(err) {
 			return &Doubt{r.Mode, err}
 		}
-		if said != err.Error() && r.budget(name, err) > shortBudget { // otherwise the end, which says it too, is near
-			said = err.Error()
-			r.Log.Warn("in doubt, trying again", "file", name, "for", r.budget(name, err), "error", err)
-		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := doubts.sleep(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// Prepare tries to get ready for Run until it succeeds: a configuration that
+// cannot be read just now, a pg_control that is being written. Only where
+// PostgreSQL must not be stopped is that worth more than one attempt.
+func (r Restore) Prepare(ctx context.Context, name wal.Name, prepare func() error) error {
+	doubts := doubts{Restore: r, name: name, started: time.Now(), pause: firstPause}
+	for {
+		err := prepare()
+		if err == nil {
+			return nil
+		}
+		if !r.mustNotStop(name) {
+			return &Doubt{r.Mode, err}
+		}
+		doubts.over(err)
+		if err := doubts.sleep(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// doubts are those of one file, one after the other.
+type doubts struct {
+	Restore
+	name    wal.Name
+	started time.Time
+	// lasting is since when every doubt was one that time does not mend; zero if
+	// the last one was not.
+	lasting time.Time
+	pause   time.Duration // before the next attempt
+	said    string
+}
+
+// over tells whether to give up after a doubt, and says, once, that it goes on.
+func (d *doubts) over(err error) bool {
+	since := d.started
+	switch {
+	case !lasts(err):
+		d.lasting = time.Time{}
+	case d.lasting.IsZero():
+		d.lasting, d.pause = time.Now(), firstPause
+	}
+	if !d.lasting.IsZero() {
+		since = d.lasting
+	}
+	budget := d.budget(d.name, err)
+	if time.Since(since)+d.pause >= budget {
+		return true
+	}
+	if d.said != err.Error() && budget > shortBudget { // otherwise the end, which says it too, is near
+		d.said = err.Error()
+		d.Log.Warn("in doubt, trying again", "file", d.name, "for", forHowLong(budget), "error", err)
+	}
+	return false
+}
+
+func forHowLong(budget time.Duration) string {
+	if budget == forEver {
+		return "as long as it takes"
+	}
+	return budget.String()
 }
 
 func (r Restore) hasLocal(name wal.Name) bool { return r.Local != nil && r.Local(name) }
@@ -162,24 +234,48 @@ func (r Restore) patience(name wal.Name) time.Duration {
 
 // budget is how long to try: docs/exit-codes.md has the table.
 func (r Restore) budget(name wal.Name, err error) time.Duration {
-	lasting := errors.Is(err, archive.ErrGap) || errors.Is(err, archive.ErrIdentity)
 	switch {
-	case r.Mode == Promotion && name.Kind() == wal.KindHistory:
+	case r.mustNotStop(name):
 		return forEver
-	case r.Mode == Standby && lasting:
+	case r.Mode == Standby && every(err, isFinding):
 		return 0
-	case r.Mode == Standby, lasting, errors.Is(err, archive.ErrDamaged):
+	case r.Mode == Standby, lasts(err):
 		return min(r.Retry, shortBudget)
 	}
 	return r.Retry
 }
 
-func (r Restore) sayRestored(name wal.Name, from string, started time.Time, said string) {
+// isFinding tells whether an archive has answered, and will say the same again.
+func isFinding(err error) bool {
+	return errors.Is(err, archive.ErrGap) || errors.Is(err, archive.ErrIdentity)
+}
+
+// lasts tells whether time mends nothing: what every archive said is a finding,
+// or damage. If one of them could not be asked, it is worth the wait.
+func lasts(err error) bool {
+	return every(err, func(err error) bool { return isFinding(err) || errors.Is(err, archive.ErrDamaged) })
+}
+
+func every(err error, is func(error) bool) bool {
+	if err == nil {
+		return false
+	}
+	return !slices.ContainsFunc(archive.Verdicts(err), func(err error) bool { return !is(err) })
+}
+
+func (d *doubts) sayRestored(from string) {
 	level := slog.LevelDebug
-	if said != "" {
+	if d.said != "" {
 		level = slog.LevelInfo
 	}
-	r.Log.Log(context.Background(), level, "restored", "file", name, "from", from, "after", time.Since(started).Round(time.Millisecond))
+	d.Log.Log(context.Background(), level, "restored", "file", d.name, "from", from, "after", time.Since(d.started).Round(time.Millisecond))
+}
+
+// sleep waits before the next attempt, each time longer.
+func (d *doubts) sleep(ctx context.Context) error {
+	pause := d.pause
+	d.pause = min(2*pause, longestPause)
+	return sleep(ctx, pause)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -48,9 +49,19 @@ func handOver(dest string, write func(io.Writer) error, publish func(from, to st
 		err = publish(temp, dest)
 	}
 	if err != nil {
-		return errors.Join(err, ignoreAbsent(unix.Unlink(temp)))
+		return errors.Join(about(err, temp, dest), ignoreAbsent(unix.Unlink(temp)))
 	}
 	return nil
+}
+
+// about makes an error one of dest: that of a temporary name would be another
+// one at each attempt, and says nothing to anybody.
+func about(err error, temp, dest string) error {
+	var p *fs.PathError
+	if errors.As(err, &p) && p.Path == temp {
+		p.Path = dest
+	}
+	return err
 }
 
 func ignoreAbsent(err error) error {

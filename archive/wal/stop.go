@@ -90,6 +90,10 @@ func (w *Walker) unfinished(end, addr LSN) string {
 func (w *Walker) aftermath(p []byte, addr LSN) {
 	h := readPageHeader(p)
 	switch {
+	case w.stop.inRecord && addr == w.stop.at && h == PageHeader{} && allZero(p):
+		// The record was cut where writing stopped.
+		w.walk.Status = Ended
+		w.walk.Reason += ", and the next page is empty"
 	case w.stop.goesOn != 0 || h.sound() != nil:
 	case h.PageAddr == addr && h.Timeline <= w.name.timeline:
 		w.stop.goesOn = addr

@@ -65,28 +65,33 @@ type Server struct {
 	conn *pgx.Conn
 }
 
-// Dial connects to the server of a data directory through its Unix socket. The
-// user, password and database come from libpq's environment and files (PGUSER,
-// PGDATABASE, .pgpass); the database is otherwise postgres.
+// Dial connects to the server of a data directory through its Unix socket, or
+// where it has none through localhost. User, password and database come from
+// libpq's environment and files (PGUSER, PGDATABASE, .pgpass); the database is
+// otherwise postgres. Where the environment says that another server is, or how
+// to reach it, does not count.
 func Dial(ctx context.Context, p Postmaster) (*Server, error) {
-	config, err := pgx.ParseConfig("")
+	host, tls := p.SocketDir, "disable"
+	if host == "" {
+		host, tls = "localhost", "prefer"
+	}
+	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d sslmode=%s application_name=pitr", quoted(host), p.Port, tls))
 	if err != nil {
 		return nil, err
 	}
-	config.Host, config.Port = p.SocketDir, uint16(p.Port)
-	if p.SocketDir == "" {
-		config.Host = "localhost"
-	}
-	config.Fallbacks = nil
 	if config.Database == "" {
 		config.Database = "postgres"
 	}
-	config.RuntimeParams["application_name"] = "pitr"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	return &Server{conn}, nil
+}
+
+// quoted writes a value of a connection string.
+func quoted(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
 // Close ends the connection.
