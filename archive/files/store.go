@@ -144,7 +144,8 @@ func (s *Store) List(ctx context.Context, dir string) ([]fs.DirEntry, error) {
 }
 
 // Remove removes a stored file. That it is gone is durable with the next sync
-// of its directory: a file that comes back after a loss of power does no harm.
+// of its directory: one that comes back after a loss of power is removed again
+// by whoever wanted it gone, and until then is one file too many.
 func (s *Store) Remove(ctx context.Context, name string) error {
 	return s.fs.Remove(ctx, name)
 }
