@@ -56,19 +56,9 @@ func (c *call) restore(ctx context.Context, cli *restoreCommandCLI) error {
 	if err := r.WithoutArchive(file); err != nil {
 		return err
 	}
-	var wrong error
-	if err := r.Prepare(ctx, file, func() error {
-		wrong = nil
-		err := c.prepare(&r, cli, pgdata)
-		if errors.Is(err, ErrConfig) && !passing(err) {
-			wrong, err = err, nil
-		}
+	prepare := func() error { return c.prepare(&r, cli, pgdata) }
+	if err := r.Prepare(ctx, file, prepare, hopeless); err != nil {
 		return err
-	}); err != nil {
-		return err
-	}
-	if wrong != nil {
-		return wrong
 	}
 	return r.Run(ctx, file, local.Handover(cli.Dest))
 }
@@ -92,6 +82,9 @@ func (c *call) prepare(r *standby.Restore, cli *restoreCommandCLI, pgdata string
 	r.From, r.Retry = cfg.archives(cfg.readFrom(), cluster, c.log), cfg.RestoreRetry
 	return nil
 }
+
+// hopeless tells whether a configuration has to be mended before anything else.
+func hopeless(err error) bool { return errors.Is(err, ErrConfig) && !passing(err) }
 
 // passing tells whether a configuration could not be read, which is not to say
 // that there is anything wrong with it.

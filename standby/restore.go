@@ -163,17 +163,22 @@ func (r Restore) Run(ctx context.Context, name wal.Name, deliver archive.Deliver
 	}
 }
 
-// Prepare tries to get ready for Run until it succeeds: a configuration that
-// cannot be read just now, a pg_control that is being written. Only where
-// PostgreSQL must not be stopped is that worth more than one attempt.
-func (r Restore) Prepare(ctx context.Context, name wal.Name, prepare func() error) error {
+// Prepare gets ready for Run: reads a configuration, a pg_control. What fails
+// may be a passing fault, and then is a doubt, or hopeless, such as a
+// configuration that makes no sense, and then is returned as it is. Where
+// PostgreSQL must not be stopped, Prepare tries until it succeeds, in either
+// case: somebody may mend the file.
+func (r Restore) Prepare(ctx context.Context, name wal.Name, prepare func() error, hopeless func(error) bool) error {
 	doubts := doubts{Restore: r, name: name, started: time.Now(), pause: firstPause}
 	for {
 		err := prepare()
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if !r.mustNotStop(name) {
+		case r.mustNotStop(name):
+		case hopeless(err):
+			return err
+		default:
 			return &Doubt{r.Mode, err}
 		}
 		doubts.over(err)

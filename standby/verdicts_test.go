@@ -95,17 +95,23 @@ func TestPrepareWaitsOnlyWhereStoppingIsWorse(t *testing.T) {
 		{Promotion, segment, 1, 255},
 		{Promotion, wal.HistoryName(2), 4, 0},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			tried := 0
-			err := Restore{Mode: c.mode, Log: slog.New(slog.DiscardHandler)}.Prepare(t.Context(), c.name, func() error {
-				if tried++; tried < 4 {
-					return errIO
+		for _, lasting := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				tried := 0
+				err := Restore{Mode: c.mode, Log: slog.New(slog.DiscardHandler)}.Prepare(t.Context(), c.name, func() error {
+					if tried++; tried < 4 {
+						return errIO
+					}
+					return nil
+				}, func(error) bool { return lasting })
+				want := c.status
+				if lasting && want != 0 {
+					want = -1 // the error itself
 				}
-				return nil
+				if tried != c.tries || status(err) != want {
+					t.Errorf("%s, %s: %d tries, %v; want %d tries, status %d", c.mode, c.name, tried, err, c.tries, want)
+				}
 			})
-			if tried != c.tries || status(err) != c.status {
-				t.Errorf("%s, %s: %d tries, %v; want %d tries, status %d", c.mode, c.name, tried, err, c.tries, c.status)
-			}
-		})
+		}
 	}
 }
