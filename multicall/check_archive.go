@@ -14,8 +14,14 @@ import (
 	"pitr/archive/wal"
 )
 
-// archiveTime is what check gives one archive.
-const archiveTime = time.Minute
+const (
+	// answerTime is what check gives an archive to show that it is there: one
+	// that hangs must be told before a monitoring system loses patience.
+	answerTime = 20 * time.Second
+
+	// listTime is what it gets then to list what it holds.
+	listTime = 2 * time.Minute
+)
 
 // target is an archive to be looked at.
 type target struct {
@@ -76,7 +82,9 @@ type lookedAt struct {
 }
 
 func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster, told []acknowledged) (seen []lookedAt) {
-	ctx, cancel := context.WithTimeoutCause(ctx, archiveTime, fmt.Errorf("no answer within %s", archiveTime))
+	listing, cancel := context.WithTimeoutCause(ctx, answerTime+listTime, fmt.Errorf("no answer within %s", listTime))
+	defer cancel()
+	ctx, cancel = context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
 	defer cancel()
 	what := t.url.String()
 	a := t.cfg.archives([]*url.URL{t.url}, cluster, c.log)[0]
@@ -92,7 +100,7 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 		c.probe(ctx, a, what)
 		seen = []lookedAt{{what, id.ID, c.place(ctx, t, id.SegmentSize)}}
 	}
-	cover, err := a.Coverage(ctx)
+	cover, err := a.Coverage(listing)
 	if err != nil {
 		c.add(critical, what, firstHint(err, ""), "what it holds cannot be listed: %v", err)
 		return seen
