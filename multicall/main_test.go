@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, commands)
 }
 
+// cleanUp is how long the clean-up of tidy takes.
+const cleanUp = 100 * time.Millisecond
+
 // badApplets are called as NAME COLUMN, where COLUMN is an applet that they
 // pretend to be.
 func badApplets() map[string]func(context.Context, *call) error {
@@ -43,12 +46,15 @@ func badApplets() map[string]func(context.Context, *call) error {
 		"tidy": func(ctx context.Context, c *call) error {
 			fmt.Fprintln(c.stdout, "ready")
 			<-ctx.Done()
-			time.Sleep(100 * time.Millisecond)
+			fmt.Fprintln(c.stdout, "signalled")
+			time.Sleep(cleanUp)
 			fmt.Fprintln(c.stdout, "cleaned up")
 			return context.Cause(ctx)
 		},
 		"stuck": func(ctx context.Context, c *call) error {
 			fmt.Fprintln(c.stdout, "ready")
+			<-ctx.Done()
+			fmt.Fprintln(c.stdout, "signalled")
 			select {}
 		},
 		"finisher": func(ctx context.Context, c *call) error {
