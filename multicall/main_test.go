@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 // cleanUp is how long the clean-up of tidy takes.
 const cleanUp = 100 * time.Millisecond
 
-// badApplets are called as NAME COLUMN, where COLUMN is an applet that they
-// pretend to be.
+// badApplets are called as NAME COLUMN ARG..., where COLUMN is an applet that
+// they pretend to be.
 func badApplets() map[string]func(context.Context, *call) error {
 	return map[string]func(context.Context, *call) error{
 		"tidy": func(ctx context.Context, c *call) error {
@@ -61,6 +61,15 @@ func badApplets() map[string]func(context.Context, *call) error {
 			fmt.Fprintln(c.stdout, "ready")
 			<-ctx.Done()
 			return nil
+		},
+		"scribbles": func(_ context.Context, c *call) error {
+			f, err := os.OpenFile(c.args[0], os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			c.log.Warn("a line that no file may hold")
+			fmt.Fprintln(c.stdout, "nor this one")
+			return f.Close()
 		},
 		"panics": func(context.Context, *call) error { panic("what a day") },
 		"panicselsewhere": func(context.Context, *call) error {
