@@ -4,5 +4,7 @@
 //
 // Servers listen on Unix sockets only and run as the user postgres where the
 // test is root. Everything lies in one temporary directory, which is removed at
-// the end, unless PITR_TEST_KEEP is set and a test failed.
+// the end, unless PITR_TEST_KEEP is set and a test failed. A panic, a timeout or
+// a signal leaves nothing behind either, and what SIGKILL leaves is removed by
+// the next run.
 package test

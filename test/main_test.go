@@ -31,37 +31,30 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == measureArg {
 		os.Exit(measure(os.Args[2:]))
 	}
-	os.Exit(runAll(m))
+	dir := os.Getenv(treeVariable)
+	if dir == "" {
+		os.Exit(keep())
+	}
+	os.Unsetenv(treeVariable)
+	os.Exit(runAll(m, dir))
 }
 
-func runAll(m *testing.M) (status int) {
-	h, err := openHouse()
-	defer func() {
-		if status != 0 && os.Getenv("PITR_TEST_KEEP") != "" {
-			fmt.Fprintln(os.Stderr, "kept:", h.dir)
-			return
-		}
-		if err := os.RemoveAll(h.dir); err != nil {
-			fmt.Fprintln(os.Stderr, "test:", err)
-		}
-	}()
+func runAll(m *testing.M, dir string) int {
+	h, err := openHouse(dir)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "test:", err)
-		return 1
+		return complain(err)
 	}
 	home = h
 	return m.Run()
 }
 
-func openHouse() (h house, err error) {
+func openHouse(dir string) (h house, err error) {
+	h.dir = dir
 	if h.source, err = filepath.Abs(".."); err != nil {
 		return h, err
 	}
 	if _, err := os.Stat(filepath.Join(debian15, "psql")); err != nil {
 		return h, errors.New("PostgreSQL 15 is not installed: run test/setup")
-	}
-	if h.dir, err = os.MkdirTemp("", "pitr-"); err != nil {
-		return h, err
 	}
 	if err := os.Chmod(h.dir, 0o755); err != nil {
 		return h, err
