@@ -1,6 +1,7 @@
 # make alone lists the targets.
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BINARY   := bin/pitr
 FUZZTIME ?= 60s
 GO       ?= go
 
@@ -13,8 +14,9 @@ export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# The live tests build what they test with this, with other values for BINARY and VERSION.
 build: ## bin/pitr, one static binary
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X pitr/multicall.version=$(VERSION)" -o bin/pitr .
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X pitr/multicall.version=$(VERSION)" -o $(BINARY) .
 
 setup: ## install what the tests and the demo need (as root; otherwise say what is missing)
 	@test/setup
