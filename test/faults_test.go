@@ -47,7 +47,15 @@ func killPushes(t *testing.T, c *cluster, a *archive, segment, config string) {
 	t.Helper()
 	const wanted = 40
 	sent := readFile(t, c.walFile(segment))
-	took := 100 * time.Millisecond // a whole push; grows as pushes get through
+	const took = 100 * time.Millisecond // a whole push, at least
+	begun := map[string]bool{}
+	look := func() int {
+		for _, file := range a.temporary() {
+			begun[file] = true
+		}
+		return len(begun)
+	}
+	before := look()
 	for killed := 0; killed < wanted; {
 		cmd := c.push(config, segment)
 		check(t, cmd.Start())
@@ -57,6 +65,7 @@ func killPushes(t *testing.T, c *cluster, a *archive, segment, config string) {
 		if exitCode(err) == -1 {
 			killed++
 		}
+		look()
 		switch _, err := os.Stat(a.stored(segment)); {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -66,6 +75,9 @@ func killPushes(t *testing.T, c *cluster, a *archive, segment, config string) {
 		default:
 			check(t, os.Remove(a.stored(segment)))
 		}
+	}
+	if half := look() - before; half < wanted/2 {
+		t.Errorf("only %d of %d kills came in the middle of a push", half, wanted)
 	}
 	if r := run(c.push(config, segment)); r.status != 0 {
 		t.Fatalf("the push after the kills: %s", r)
@@ -260,22 +272,51 @@ func TestTerminatedPushCleansUp(t *testing.T) {
 	c.kill()
 	a := newArchive(t, c)
 	config := c.configure([]*archive{a})
-	for terminated := 0; terminated < 20; {
-		cmd := c.push(config, segment)
-		check(t, cmd.Start())
-		bomb := time.AfterFunc(5*time.Millisecond+rand.N(40*time.Millisecond), func() { cmd.Process.Signal(syscall.SIGTERM) })
-		err := cmd.Wait()
-		bomb.Stop()
-		switch status := exitCode(err); status {
-		case 143, -1: // -1: before the program took care of signals
+	const wanted, most = 20, 200
+	for terminated, pushes := 0, 0; terminated < wanted; pushes++ {
+		if pushes == most {
+			t.Fatalf("only %d of %d pushes met SIGTERM on their way", terminated, pushes)
+		}
+		switch status := a.terminate(c.push(config, segment)); status {
+		case 143:
 			terminated++
-		case 0:
+		case 0: // it was quicker
 			check(t, os.Remove(a.stored(segment)))
 		default:
-			t.Fatalf("got status %d, want 143: %v", status, err)
+			t.Fatalf("got status %d, want 143", status)
 		}
-		if left := glob(t, a.dir, "wal", ".tmp-*"); len(left) > 0 {
+		if left := a.temporary(); len(left) > 0 {
 			t.Fatalf("left behind: %q", left)
 		}
 	}
+}
+
+// terminate runs a push, and sends it SIGTERM a while after it has begun a
+// file. It returns the push's status.
+func (a *archive) terminate(push *exec.Cmd) (status int) {
+	a.t.Helper()
+	check(a.t, push.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- push.Wait() }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return exitCode(err)
+		case <-tick.C:
+			if len(a.temporary()) == 0 {
+				continue
+			}
+			time.Sleep(rand.N(15 * time.Millisecond))
+			_ = push.Process.Signal(syscall.SIGTERM)
+			return exitCode(<-ended)
+		}
+	}
+}
+
+// temporary lists the temporary files in an archive.
+func (a *archive) temporary() []string {
+	a.t.Helper()
+	return append(glob(a.t, a.dir, ".tmp-*"), glob(a.t, a.dir, "wal", ".tmp-*")...)
 }
