@@ -1,17 +1,12 @@
 package test
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
-	"go/ast"
-	"go/parser"
-	"go/token"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -43,6 +38,9 @@ var floors = map[string]int{
 // one, and the bench, which is no part of it.
 var programs = []string{"pitr", "pitr/multicall", "pitr/test/bench"}
 
+// archivetest is what tests of archives share.
+const archivetest = "pitr/archive/archivetest"
+
 // stores are chosen by multicall, and by nobody else.
 var stores = []string{"pitr/archive/files", "pitr/archive/local", "pitr/archive/remote", "pitr/archive/object"}
 
@@ -60,6 +58,23 @@ var libraries = map[string][]string{
 	"golang.org/x/sys":                                   {"pitr/archive/local", "pitr/multicall"},
 }
 
+// testLibraries lists who else may import one in tests.
+var testLibraries = map[string][]string{
+	"github.com/rogpeppe/go-internal": {"pitr/multicall"},
+	"golang.org/x/sys":                {"pitr/test"},
+}
+
+// forbidden are packages of Go itself that only programs may import, or nobody.
+var forbidden = map[string][]string{
+	"flag":      programs,
+	"log":       programs, // log/slog is for everybody
+	"os/exec":   programs,
+	"os/signal": programs,
+	"C":         nil, // the binary is static
+	"plugin":    nil,
+	"unsafe":    nil,
+}
+
 // topLevel is what may lie in the module's directory and hold source.
 var topLevel = []string{"archive", "backup", "fusefs", "multicall", "standby", "test"}
 
@@ -68,21 +83,26 @@ type listed struct {
 	ImportPath string
 	Dir        string
 	Doc        string
+	ForTest    string
 	Standard   bool
 	Module     *struct {
 		Path string
 		Main bool
 	}
-	GoFiles []string
-	Imports []string
+	Imports, TestImports, XTestImports []string
+	IgnoredGoFiles                     []string
 }
 
-func (p listed) ours() bool { return p.Module != nil && p.Module.Main }
+// ours tells whether this is a package of the module, as others import it.
+func (p listed) ours() bool {
+	return p.Module != nil && p.Module.Main && p.ForTest == "" && !strings.HasSuffix(p.ImportPath, ".test")
+}
 
-// listPackages lists the module's packages and all that they need, by path.
+// listPackages lists the module's packages and all that they and their tests
+// need, by path.
 func listPackages(t *testing.T) map[string]listed {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,Doc,Standard,Module,GoFiles,Imports", "./...")
+	cmd := exec.Command("go", "list", "-deps", "-test", "-json=ImportPath,Dir,Doc,ForTest,Standard,Module,Imports,TestImports,XTestImports,IgnoredGoFiles", "./...")
 	cmd.Dir = home.source
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
@@ -114,8 +134,18 @@ func TestFloorPlan(t *testing.T) {
 		if p.Doc == "" {
 			t.Errorf("%s has no package comment", p.ImportPath)
 		}
-		for _, i := range p.Imports {
-			wantImport(t, p, all[i], i)
+		if len(p.IgnoredGoFiles) > 0 {
+			t.Errorf("%s has files that are not built: nobody looks at the imports of %q", p.ImportPath, p.IgnoredGoFiles)
+		}
+		for _, path := range p.Imports {
+			if why := wrongImport(p.ImportPath, path, all[path]); why != "" {
+				t.Errorf("%s imports %s: %s", p.ImportPath, path, why)
+			}
+		}
+		for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
+			if why := wrongTestImport(p.ImportPath, path, all[path]); why != "" {
+				t.Errorf("a test of %s imports %s: %s", p.ImportPath, path, why)
+			}
 		}
 	}
 	if ours < 8 {
@@ -123,136 +153,98 @@ func TestFloorPlan(t *testing.T) {
 	}
 }
 
-func wantImport(t *testing.T, p, i listed, path string) {
-	t.Helper()
-	from := p.ImportPath
+// wrongImport says what is wrong with an import, or nothing.
+func wrongImport(from, path string, i listed) string {
+	who, limited := forbidden[path]
 	switch {
-	case i.Standard || path == "C":
-		if path == "flag" && !slices.Contains(programs, from) {
-			t.Errorf("%s imports flag: only multicall reads the command line", from)
-		}
-		return
+	case limited && !slices.Contains(who, from):
+		return "that is not for everybody"
+	case i.Standard:
+		return ""
 	case from == "pitr/archive/wal":
-		t.Errorf("%s imports %s: it needs the standard library only", from, path)
+		return "it needs the standard library only"
+	case i.Module == nil:
+		return "nobody knows it"
 	case !i.ours():
-		if !slices.Contains(libraries[i.Module.Path], from) {
-			t.Errorf("%s imports %s, which belongs to %q", from, path, libraries[i.Module.Path])
-		}
-		return
+		return wrongLibrary(from, i, libraries)
+	case floors[path] >= floors[from]:
+		return "it does not lie lower"
+	case slices.Contains(stores, path) && !slices.Contains(stores, from) && from != "pitr/multicall" && from != archivetest:
+		return "multicall chooses the store"
+	case path == archivetest:
+		return "it is for tests"
+	case from == "pitr" && path != "pitr/multicall":
+		return "main only starts multicall"
 	}
-	if floors[path] >= floors[from] {
-		t.Errorf("%s imports %s, which does not lie lower", from, path)
-	}
-	if slices.Contains(stores, path) && !slices.Contains(stores, from) && from != "pitr/multicall" && from != "pitr/archive/archivetest" {
-		t.Errorf("%s imports the store %s: multicall chooses", from, path)
-	}
-	if path == "pitr/archive/archivetest" {
-		t.Errorf("%s imports archivetest, which is for tests", from)
-	}
-	if from == "pitr" && path != "pitr/multicall" {
-		t.Errorf("main imports %s", path)
-	}
+	return ""
 }
 
-func TestTopLevelHoldsWhatTheDesignNames(t *testing.T) {
+// wrongTestImport does the same for the tests of a package. They may also use
+// archivetest, and an archive needs a store, which no test has to choose.
+func wrongTestImport(from, path string, i listed) string {
+	switch {
+	case i.Standard:
+		return ""
+	case from == "pitr/archive/wal":
+		return "it needs the standard library only"
+	case i.Module == nil:
+		return "nobody knows it"
+	case !i.ours():
+		if wrongLibrary(from, i, testLibraries) == "" {
+			return ""
+		}
+		return wrongLibrary(from, i, libraries)
+	case path != from && path != archivetest && !slices.Contains(stores, path) && floors[path] >= floors[from]:
+		return "it does not lie lower"
+	}
+	return ""
+}
+
+func wrongLibrary(from string, i listed, may map[string][]string) string {
+	if !slices.Contains(may[i.Module.Path], from) {
+		return fmt.Sprintf("it belongs to %q", may[i.Module.Path])
+	}
+	return ""
+}
+
+func TestWrongImportsAreFound(t *testing.T) {
 	t.Parallel()
-	entries, err := os.ReadDir(home.source)
-	check(t, err)
-	for _, e := range entries {
-		name := e.Name()
-		switch {
-		case !e.IsDir() && strings.HasSuffix(name, ".go") && name != "main.go":
-			t.Errorf("%s: main.go is the only source file here", name)
-		case e.IsDir() && holdsSource(t, filepath.Join(home.source, name)) && !slices.Contains(topLevel, name):
-			t.Errorf("%s is no part of the layout", name)
+	all := listPackages(t)
+	tests := []struct {
+		from, path      string
+		source, inTests bool // whether it is wrong there
+	}{
+		{"pitr/standby", "log/slog", false, false},
+		{"pitr/standby", "log", true, false},
+		{"pitr/standby", "flag", true, false},
+		{"pitr/standby", "os/signal", true, false},
+		{"pitr/archive/local", "os/exec", true, false},
+		{"pitr/multicall", "os/exec", false, false},
+		{"pitr/multicall", "unsafe", true, false},
+		{"pitr/archive/codec", "C", true, true},
+		{"pitr/archive/wal", "pitr/archive/codec", true, true},
+		{"pitr/archive/wal", "github.com/klauspost/compress/zstd", true, true},
+		{"pitr/standby", "github.com/klauspost/compress/zstd", true, true},
+		{"pitr/archive/codec", "github.com/klauspost/compress/zstd", false, false},
+		{"pitr/multicall", "github.com/rogpeppe/go-internal/testscript", true, false},
+		{"pitr/standby", "github.com/rogpeppe/go-internal/testscript", true, true},
+		{"pitr/archive", "pitr/archive/wal", false, false},
+		{"pitr/archive", "pitr/standby", true, true},
+		{"pitr/standby", "pitr/backup/pg", false, false},
+		{"pitr/backup/pg", "pitr/standby", true, true},
+		{"pitr/archive/codec", "pitr/archive", true, true},
+		{"pitr/standby", "pitr/archive/local", true, false},
+		{"pitr/multicall", "pitr/archive/local", false, false},
+		{"pitr/multicall", "pitr/archive/archivetest", true, false},
+		{"pitr", "pitr/archive", true, false},
+		{"pitr/archive", "example.org/unknown", true, true},
+	}
+	for _, tt := range tests {
+		if why := wrongImport(tt.from, tt.path, all[tt.path]); (why != "") != tt.source {
+			t.Errorf("%s imports %s: got %q, want wrong %v", tt.from, tt.path, why, tt.source)
+		}
+		if why := wrongTestImport(tt.from, tt.path, all[tt.path]); (why != "") != tt.inTests {
+			t.Errorf("a test of %s imports %s: got %q, want wrong %v", tt.from, tt.path, why, tt.inTests)
 		}
 	}
-}
-
-func holdsSource(t *testing.T, dir string) (found bool) {
-	t.Helper()
-	check(t, filepath.WalkDir(dir, func(file string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") {
-			return filepath.SkipDir
-		}
-		found = found || path.Ext(file) == ".go"
-		return err
-	}))
-	return found
-}
-
-// onlyAbove are what only main and multicall may use: the process's exit, its
-// arguments and its environment.
-var onlyAbove = map[string][]string{
-	"os":  {"Exit", "Args", "Getenv", "LookupEnv", "Environ", "ExpandEnv", "Setenv"},
-	"log": {"Fatal", "Fatalf", "Fatalln"},
-}
-
-// longest is how many lines a source file may have.
-const longest = 400
-
-func TestSourceKeepsTheHouseRules(t *testing.T) {
-	t.Parallel()
-	for _, p := range listPackages(t) {
-		if !p.ours() {
-			continue
-		}
-		for _, name := range p.GoFiles {
-			file := filepath.Join(p.Dir, name)
-			if n := countLines(t, file); n > longest {
-				t.Errorf("%s has %d lines, more than %d", file, n, longest)
-			}
-			wantHouseRules(t, p.ImportPath, file)
-		}
-	}
-}
-
-func countLines(t *testing.T, file string) (n int) {
-	t.Helper()
-	f, err := os.Open(file)
-	check(t, err)
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		n++
-	}
-	return n
-}
-
-func wantHouseRules(t *testing.T, pkg, file string) {
-	t.Helper()
-	files := token.NewFileSet()
-	parsed, err := parser.ParseFile(files, file, nil, parser.SkipObjectResolution)
-	check(t, err)
-	names := importNames(parsed)
-	ast.Inspect(parsed, func(n ast.Node) bool {
-		switch n := n.(type) {
-		case *ast.FuncDecl:
-			if n.Recv == nil && n.Name.Name == "init" {
-				t.Errorf("%s: an init function", files.Position(n.Pos()))
-			}
-		case *ast.SelectorExpr:
-			x, ok := n.X.(*ast.Ident)
-			if !ok || !slices.Contains(onlyAbove[names[x.Name]], n.Sel.Name) {
-				break
-			}
-			if !slices.Contains(programs, pkg) {
-				t.Errorf("%s: %s.%s below multicall", files.Position(n.Pos()), x.Name, n.Sel.Name)
-			}
-		}
-		return true
-	})
-}
-
-// importNames maps the names by which a file calls its imports to their paths.
-func importNames(f *ast.File) map[string]string {
-	names := map[string]string{}
-	for _, i := range f.Imports {
-		path := strings.Trim(i.Path.Value, `"`)
-		name := path[strings.LastIndex(path, "/")+1:]
-		if i.Name != nil {
-			name = i.Name.Name
-		}
-		names[name] = path
-	}
-	return names
 }
