@@ -8,6 +8,9 @@ GO       ?= go
 # Git refuses to describe a clone that belongs to somebody else; that is no reason not to build it.
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
+# The shell's $$packages: all but the live tests. Without a list, nothing may run.
+list = packages=$$($(GO) list ./...) || exit 1; packages=$$(echo "$$packages" | grep -v '^pitr/test$$')
+
 .DEFAULT_GOAL := help
 .PHONY: help build setup test unit live lint fuzz demo bench clean
 
@@ -24,7 +27,7 @@ setup: ## install what the tests and the demo need (as root; otherwise say what 
 test: setup unit live ## every test: the packages with the race detector, then real servers
 
 unit: ## the packages' own tests, with the race detector
-	$(GO) test -race $$($(GO) list ./... | grep -v '^pitr/test$$')
+	@$(list); $(GO) test -race $$packages
 
 live: ## end to end on PostgreSQL 13 to 18 (after make setup)
 	$(GO) test -count=1 -parallel 6 -timeout 20m ./test
@@ -35,12 +38,15 @@ lint: ## gofmt, go vet, staticcheck
 	$(GO) tool staticcheck ./...
 
 fuzz: ## every fuzz target for FUZZTIME (60s)
-	@for pkg in $$($(GO) list ./...); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-			echo "$$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg || exit 1; \
+	@$(list); ran=0; for package in $$packages; do \
+		listed=$$($(GO) test -list '^Fuzz' $$package) || { echo "$$listed"; exit 1; }; \
+		for target in $$(echo "$$listed" | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package || exit 1; \
+			ran=$$((ran + 1)); \
 		done; \
-	done
+	done; \
+	echo "fuzz targets that ran: $$ran"; [ $$ran -gt 0 ]
 
 demo: build ## archiving, a standby, a failover and a point-in-time recovery, on real servers
 	@test/setup --demo
