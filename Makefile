@@ -10,6 +10,7 @@ export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 
 # The shell's $$packages: all but the live tests. Without a list, nothing may run.
 list = packages=$$($(GO) list ./...) || exit 1; packages=$$(echo "$$packages" | grep -v '^pitr/test$$')
+scripts := .ci/run test/demo test/setup
 
 .DEFAULT_GOAL := help
 .PHONY: help build setup test unit live lint fuzz demo bench clean
@@ -27,15 +28,20 @@ setup: ## install what the tests and the demo need (as root; otherwise say what 
 test: setup unit live ## every test: the packages with the race detector, then real servers
 
 unit: ## the packages' own tests, with the race detector
+	@test/setup --unit
 	@$(list); $(GO) test -race $$packages
 
 live: ## end to end on PostgreSQL 13 to 18 (after make setup)
 	$(GO) test -count=1 -parallel 6 -timeout 20m ./test
 
-lint: ## gofmt, go vet, staticcheck
-	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change: $$unformatted"; exit 1; }
+lint: ## gofmt, go vet, staticcheck, go mod tidy, shellcheck
+	@test/setup --lint
+	@unformatted=$$(gofmt -l .) || exit 1; [ -z "$$unformatted" ] || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	$(GO) mod tidy -diff
+	@for script in $(scripts); do bash -n $$script || exit 1; done
+	shellcheck $(scripts)
 
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@$(list); ran=0; for package in $$packages; do \
@@ -53,7 +59,7 @@ demo: build ## archiving, a standby, a failover and a point-in-time recovery, on
 	@test/demo bin/pitr
 
 bench: build ## time push, get and an absent name beside dd, cp and a bare Go program (ROUNDS=15)
-	@test/setup
+	@test/setup --demo
 	@$(GO) run ./test/bench -rounds $(or $(ROUNDS),15)
 
 clean: ## remove what was built (the fetched servers stay in .cache)
