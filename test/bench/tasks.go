@@ -101,12 +101,11 @@ done
 	return err
 }
 
-// call is pitr on the archive of a form.
+// call is pitr on the archive of a form, with no other settings.
 func (b *bench) call(form int, args ...string) *exec.Cmd {
 	cmd := exec.Command(b.pitr, args...)
 	cmd.Dir = b.dir
-	cmd.Env = append(os.Environ(),
-		"PITR_ARCHIVE=file://"+b.path(fmt.Sprintf("archive%d", form)), "PITR_PGDATA="+b.path("server", "d"))
+	cmd.Env = []string{"PITR_ARCHIVE=file://" + b.path(fmt.Sprintf("archive%d", form)), "PITR_PGDATA=" + b.path("server", "d")}
 	return cmd
 }
 
