@@ -2,13 +2,12 @@ package archive_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"testing"
-	"time"
 
 	"pitr/archive"
 	"pitr/archive/archivetest"
@@ -16,15 +15,15 @@ import (
 	"pitr/archive/wal"
 )
 
-// stored is where a form keeps a segment.
+// stored is where a form keeps a file.
 func stored(f form, n wal.Name) string {
 	switch {
 	case f.layout == archive.Flat:
 		return n.String()
 	case f.codec == archive.None:
-		return "wal/" + n.Directory() + "/" + n.String()
+		return path.Join("wal", n.Directory(), n.String())
 	}
-	return "wal/" + n.Directory() + "/" + n.String() + ".zst"
+	return path.Join("wal", n.Directory(), n.String()+".zst")
 }
 
 // TestAnswers is the table of "Getting a file" in docs/format.md.
@@ -249,104 +248,4 @@ func TestFailureToDeliverIsNotAbsence(t *testing.T) {
 	push(t, a, all...)
 	err := a.Fetch(t.Context(), all[0].name, patience, func(func(io.Writer) error) error { return fs.ErrNotExist })
 	wantError(t, err, fs.ErrNotExist, archive.ErrAbsent)
-}
-
-// Every operation of a fetch fails once: never absent, never wrong bytes.
-func TestFaultWhileFetchingIsADoubt(t *testing.T) {
-	all := segments(1, 0x10, 3, 1)
-	for _, f := range forms {
-		for _, ask := range []wal.Name{all[1].name, wal.SegmentName(1, 0x13, mb)} {
-			disk := archivetest.NewMemory()
-			push(t, newArchive(t, disk, f, archive.Options{}), all...)
-			untilNoFault(t, func(n int) bool {
-				faulty := archivetest.NewFaulty(disk, n, archivetest.Refused)
-				got, err := fetch(t.Context(), at(faulty, archive.Options{}), ask)
-				if err == nil && !bytes.Equal(got, all[1].content) {
-					t.Errorf("%v, operation %d: wrong bytes", f, n)
-				}
-				if faulty.Fired() && errors.Is(err, archive.ErrAbsent) {
-					t.Errorf("%v, operation %d: %v passes for absent", f, n, err)
-				}
-				return faulty.Fired()
-			})
-		}
-	}
-}
-
-// hanging is a file system whose every answer waits for release.
-type hanging struct {
-	files.FS
-	release chan struct{}
-}
-
-func (h hanging) Open(ctx context.Context, name string) (files.Object, error) {
-	<-h.release
-	return h.FS.Open(ctx, name)
-}
-
-func TestHangingDiskEndsWithTheBudget(t *testing.T) {
-	all := segments(1, 0x10, 2, 1)
-	disk := archivetest.NewMemory()
-	whole := newArchive(t, disk, forms[0], archive.Options{})
-	push(t, whole, all[0])
-	release := make(chan struct{})
-	defer close(release)
-	hung := at(hanging{disk, release}, archive.Options{})
-
-	start := time.Now()
-	err := hung.Fetch(t.Context(), all[0].name, 50*time.Millisecond, into(new(bytes.Buffer)))
-	if err == nil || errors.Is(err, archive.ErrAbsent) {
-		t.Errorf("fetch: got %v, want a doubt", err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if _, err := hung.Push(ctx, all[1].name, all[1].source()); err == nil {
-		t.Error("a push to a hanging disk succeeded")
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("took %v", took)
-	}
-	var b bytes.Buffer
-	if _, err := (archive.Set{hung, whole}).Fetch(t.Context(), all[0].name, 50*time.Millisecond, into(&b)); err != nil {
-		t.Errorf("the other archive did not help: %v", err)
-	}
-}
-
-// slow is a file system that takes its time for every read of a segment.
-type slow struct {
-	files.FS
-	pause time.Duration
-}
-
-type slowObject struct {
-	files.Object
-	pause time.Duration
-}
-
-func (s slow) Open(ctx context.Context, name string) (files.Object, error) {
-	o, err := s.FS.Open(ctx, name)
-	return slowObject{o, s.pause}, err
-}
-
-func (o slowObject) ReadAt(p []byte, off int64) (int, error) {
-	if len(p) > 10_000 {
-		time.Sleep(o.pause)
-	}
-	return o.Object.ReadAt(p, off)
-}
-
-// The patience of a fetch is for the next byte, not for the whole: a large
-// segment on a slow disk must get through, also while the one before it is read
-// for the record that crosses.
-func TestSlowDiskIsNotCutWhileBytesArrive(t *testing.T) {
-	all := segments(1, 0x10, 2, 7)
-	for _, f := range forms {
-		disk := archivetest.NewMemory()
-		push(t, newArchive(t, disk, f, archive.Options{}), all...)
-		var b bytes.Buffer
-		err := at(slow{disk, 60 * time.Millisecond}, archive.Options{}).Fetch(t.Context(), all[1].name, 150*time.Millisecond, into(&b))
-		if err != nil || !bytes.Equal(b.Bytes(), all[1].content) {
-			t.Errorf("%v: got %d bytes, error %v", f, b.Len(), err)
-		}
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"testing"
 	"time"
 
@@ -124,6 +125,73 @@ func wantError(t testing.TB, err, want error, not ...error) {
 			t.Errorf("%v must not match %v", err, n)
 		}
 	}
+}
+
+// hooked is a file system some of whose operations are done otherwise. A hook
+// gets the real operation, and calls it or not.
+type hooked struct {
+	files.FS
+	open    func(name string, real func() (files.Object, error)) (files.Object, error)
+	create  func(name string, real func() (files.File, error)) (files.File, error)
+	readDir func(name string, real func() ([]fs.DirEntry, error)) ([]fs.DirEntry, error)
+	publish func(from, to string, real func() error) error
+	remove  func(name string, real func() error) error
+}
+
+func (h hooked) Open(ctx context.Context, name string) (files.Object, error) {
+	real := func() (files.Object, error) { return h.FS.Open(ctx, name) }
+	if h.open == nil {
+		return real()
+	}
+	return h.open(name, real)
+}
+
+func (h hooked) Create(ctx context.Context, name string) (files.File, error) {
+	real := func() (files.File, error) { return h.FS.Create(ctx, name) }
+	if h.create == nil {
+		return real()
+	}
+	return h.create(name, real)
+}
+
+func (h hooked) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, error) {
+	real := func() ([]fs.DirEntry, error) { return h.FS.ReadDir(ctx, name) }
+	if h.readDir == nil {
+		return real()
+	}
+	return h.readDir(name, real)
+}
+
+func (h hooked) Publish(ctx context.Context, from, to string) error {
+	real := func() error { return h.FS.Publish(ctx, from, to) }
+	if h.publish == nil {
+		return real()
+	}
+	return h.publish(from, to, real)
+}
+
+func (h hooked) Remove(ctx context.Context, name string) error {
+	real := func() error { return h.FS.Remove(ctx, name) }
+	if h.remove == nil {
+		return real()
+	}
+	return h.remove(name, real)
+}
+
+// errIO is what a broken disk says.
+var errIO = errors.New("input/output error")
+
+// absence is how a file system says that a file is not there.
+func absence(op, name string) error { return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist} }
+
+// unreadable fails to open one file.
+func unreadable(fsys files.FS, broken string) files.FS {
+	return hooked{FS: fsys, open: func(name string, real func() (files.Object, error)) (files.Object, error) {
+		if name == broken {
+			return nil, errIO
+		}
+		return real()
+	}}
 }
 
 // rewrite changes a stored file behind the archive's back.

@@ -34,6 +34,8 @@ func TestStore(t *testing.T, k Kind) {
 		{"CancelledPutLeavesNothing", testCancelledPut},
 		{"PutMakesOneDirectoryOnly", testPutMakesOneDirectory},
 		{"AbsentIsSaid", testAbsent},
+		{"FileInThePlaceOfADirectoryIsNotAbsence", testFileForDirectory},
+		{"EndedContextIsNoAnswer", testEndedContext},
 		{"OneOfManyWritersWins", testConcurrentPuts},
 		{"ListHidesTemporaryFiles", testList},
 		{"SyncOfFoundFile", testSync},
@@ -192,6 +194,60 @@ func testAbsent(t *testing.T, _ Kind, s archive.Store) {
 	if f, err := s.Open(t.Context(), "wal"); err == nil {
 		t.Errorf("a directory opened as a file: %v", f.Close())
 	}
+}
+
+// operations are those that name one place, and change nothing that a test needs.
+func operations(s archive.Store, name string) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"open": func(ctx context.Context) error {
+			f, err := s.Open(ctx, name)
+			if err == nil {
+				err = f.Close()
+			}
+			return err
+		},
+		"stat": func(ctx context.Context) error { _, err := s.Stat(ctx, name); return err },
+		"list": func(ctx context.Context) error { _, err := s.List(ctx, name); return err },
+		"sync": func(ctx context.Context) error { return s.Sync(ctx, name) },
+		"put":  func(ctx context.Context) error { return put(s, ctx, name+"/a", []byte("a")) },
+		"sweep": func(ctx context.Context) error {
+			_, err := s.Sweep(ctx, name, time.Time{})
+			return err
+		},
+	}
+}
+
+// A stray file where a directory ought to be proves nothing about what should
+// be in it.
+func testFileForDirectory(t *testing.T, _ Kind, s archive.Store) {
+	mustPut(t, s, "wal/a", "a")
+	for what, do := range operations(s, "wal/a/b") {
+		if err := do(t.Context()); err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s below a file: got %v, want an error that says nothing of absence", what, err)
+		}
+	}
+	if entries, err := s.List(t.Context(), "wal/a"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("list of a file: got %d entries, error %v, want an error that says nothing of absence", len(entries), err)
+	}
+}
+
+func testEndedContext(t *testing.T, k Kind, s archive.Store) {
+	mustPut(t, s, "wal/a", "a")
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	for what, do := range operations(s, "wal/b") {
+		if err := do(ctx); !errors.Is(err, enough) || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s after the end: got %v, want %v alone", what, err, enough)
+		}
+	}
+	if err := s.Move(ctx, "wal/a", "wal/c"); !k.AppendOnly && !errors.Is(err, enough) {
+		t.Errorf("move after the end: got %v, want %v", err, enough)
+	}
+	if err := s.Remove(ctx, "wal/a"); !k.AppendOnly && !errors.Is(err, enough) {
+		t.Errorf("remove after the end: got %v, want %v", err, enough)
+	}
+	wantContent(t, s, "wal/a", []byte("a"))
 }
 
 func testConcurrentPuts(t *testing.T, _ Kind, s archive.Store) {

@@ -1,0 +1,115 @@
+package archive_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"pitr/archive"
+	"pitr/archive/archivetest"
+	"pitr/archive/files"
+	"pitr/archive/wal"
+)
+
+// Every operation of a fetch fails once: never absent, never wrong bytes.
+func TestFaultWhileFetchingIsADoubt(t *testing.T) {
+	all := segments(1, 0x10, 3, 1)
+	for _, f := range forms {
+		for _, ask := range []wal.Name{all[1].name, wal.SegmentName(1, 0x13, mb)} {
+			disk := archivetest.NewMemory()
+			push(t, newArchive(t, disk, f, archive.Options{}), all...)
+			for _, kind := range archivetest.Faults {
+				untilNoFault(t, func(n int) bool {
+					faulty := archivetest.NewFaulty(disk, n, kind)
+					got, err := fetch(t.Context(), at(faulty, archive.Options{}), ask)
+					if err == nil && !bytes.Equal(got, all[1].content) {
+						t.Errorf("%v, %s fails: wrong bytes", f, faulty.Failed())
+					}
+					if faulty.Fired() && !faulty.Harmless() && errors.Is(err, archive.ErrAbsent) {
+						t.Errorf("%v, %s fails: %v passes for absent", f, faulty.Failed(), err)
+					}
+					return faulty.Fired()
+				})
+			}
+		}
+	}
+}
+
+// A fault must not make anybody overlook a damage: whatever fails while a
+// damaged archive is asked, neither wrong bytes nor absence come of it.
+func TestFaultDoesNotHideDamage(t *testing.T) {
+	all := segments(1, 0x10, 3, 7)
+	last := all[2].name
+	for what, c := range map[string]struct {
+		ask    wal.Name
+		damage func(t *testing.T, disk files.FS, f form)
+	}{
+		"flipped in the middle": {all[1].name, func(t *testing.T, d files.FS, f form) {
+			rewrite(t, d, stored(f, all[1].name), func(b []byte) []byte { b[len(b)/2] ^= 4; return b })
+		}},
+		"flipped in the record that crosses": {all[1].name, func(t *testing.T, d files.FS, f form) {
+			rewrite(t, d, stored(f, all[1].name), func(b []byte) []byte { b[60] ^= 1; return b })
+		}},
+		"removed, but later WAL is there": {all[1].name, func(t *testing.T, d files.FS, f form) {
+			drop(t, d, stored(f, all[1].name))
+		}},
+		"removed, but a history went on": {last, func(t *testing.T, d files.FS, f form) {
+			drop(t, d, stored(f, last))
+			push(t, at(d, archive.Options{}), history(2, "1\t0/12F0000\tx\n"))
+		}},
+		"set aside": {last, func(t *testing.T, d files.FS, _ form) {
+			if _, err := at(d, archive.Options{}).Quarantine(t.Context(), last); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"marker gone": {wal.SegmentName(1, 0x13, mb), func(t *testing.T, d files.FS, f form) {
+			if f.layout == archive.Tree {
+				drop(t, d, "wal/archive.id")
+			} else {
+				drop(t, d, "archive.json")
+			}
+		}},
+	} {
+		for _, f := range forms {
+			disk := archivetest.NewMemory()
+			push(t, newArchive(t, disk, f, archive.Options{}), all...)
+			c.damage(t, disk, f)
+			untilNoFault(t, func(n int) bool {
+				faulty := archivetest.NewFaulty(disk, n, archivetest.Refused)
+				got, err := fetch(t.Context(), at(faulty, archive.Options{}), c.ask)
+				if err == nil || errors.Is(err, archive.ErrAbsent) || len(got) > 0 {
+					t.Errorf("%s, %v, %s fails: got %d bytes, error %v, want an error that is not absence", what, f, faulty.Failed(), len(got), err)
+				}
+				return faulty.Fired()
+			})
+		}
+	}
+}
+
+// hidden tells once, or always, that a file is not there: as NFS does out of
+// its cache, and as it is in the moment before somebody stores the file.
+func hidden(fsys files.FS, which string, times int) files.FS {
+	return hooked{FS: fsys, open: func(name string, real func() (files.Object, error)) (files.Object, error) {
+		if name == which && times != 0 {
+			times--
+			return nil, absence("open", name)
+		}
+		return real()
+	}}
+}
+
+func TestListedFileIsNeverAbsent(t *testing.T) {
+	all := append(segments(2, 0x10, 3, 1), history(2, "1\t0/1000000\tx\n"))
+	for _, f := range forms {
+		for _, one := range []file{all[1], all[2], all[3]} {
+			disk := archivetest.NewMemory()
+			push(t, newArchive(t, disk, f, archive.Options{}), all...)
+			at1 := at(hidden(disk, stored(f, one.name), 1), archive.Options{})
+			wantFile(t, at1, one)
+			_, err := fetch(t.Context(), at(hidden(disk, stored(f, one.name), -1), archive.Options{}), one.name)
+			if err == nil || errors.Is(err, archive.ErrAbsent) || errors.Is(err, archive.ErrGap) {
+				t.Errorf("%v, %s: got %v, want a doubt", f, one.name, err)
+			}
+		}
+	}
+}
