@@ -63,6 +63,12 @@ func (w *WAL) record() {
 	if w.random.IntN(20) == 0 {
 		length = 1 + w.random.IntN(longestRecordData)
 	}
+	w.Record(length)
+}
+
+// Record writes one record with so many bytes of data, which may be more than a
+// segment has.
+func (w *WAL) Record(length int) {
 	body := []byte{254}
 	body = binary.LittleEndian.AppendUint32(body, uint32(length))
 	for range length {
