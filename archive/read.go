@@ -193,6 +193,8 @@ func (c *checker) judge(ctx context.Context, w wal.Walk) error {
 		return nil
 	case c.name.Kind() == wal.KindPartial && (w.Status == wal.Ended || v.vouches()):
 		return nil // it ends so by nature
+	case c.name.Kind() == wal.KindPartial:
+		return c.judgePartial(ctx, w)
 	case w.Status == wal.Damaged && !v.vouches():
 		return fmt.Errorf("%w: at %s: %s", ErrDamaged, w.End, w.Reason)
 	}
@@ -214,6 +216,19 @@ func (c *checker) judge(ctx context.Context, w wal.Walk) error {
 		return fmt.Errorf("%w, and %s", stops, later)
 	}
 	return hinted{stops, "the rest was lost, or this is a .partial renamed by hand: then restore_gap: end takes it"}
+}
+
+// judgePartial decides about a raw .partial whose records stop being sound: what
+// follows the place where its timeline was left is no damage.
+func (c *checker) judgePartial(ctx context.Context, w wal.Walk) error {
+	err := c.view.finished(ctx, c.name.Segment(), w)
+	switch {
+	case errors.Is(err, errUnfinished):
+		return nil
+	case err != nil:
+		return fmt.Errorf("its WAL stops at %s; look for where its timeline was left: %w", w.End, err)
+	}
+	return fmt.Errorf("%w: at %s: %s", ErrDamaged, w.End, w.Reason)
 }
 
 // laterThan tells what shows that the WAL went on after a segment that is there.
