@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"pitr/archive"
 	"pitr/archive/archivetest"
@@ -157,99 +155,6 @@ func hintOf(err error) string {
 		return h.Hint()
 	}
 	return ""
-}
-
-func TestCoverageNamesEveryGap(t *testing.T) {
-	all := segments(1, 0x10, 9, 1)
-	disk := archivetest.NewMemory()
-	a := newArchive(t, disk, forms[0], archive.Options{})
-	push(t, a, all[0], all[1], all[4], all[6])
-	// Timeline 2 left timeline 1 in its segment 0x18, and began there.
-	push(t, a, history(2, "1\t0/1834568\tno recovery target specified\n"))
-	push(t, a, segments(2, 0x18, 2, 2)...)
-	got, err := a.Coverage(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := "[000000010000000000000012 to 000000010000000000000013 are missing (2 segments)" +
-		" 000000010000000000000015 is missing 000000010000000000000017 is missing]"
-	if text := fmt.Sprint(got.Gaps); text != want {
-		t.Errorf("gaps: got %s\nwant %s", text, want)
-	}
-	if len(got.Ranges) != 4 || got.Files != 7 || len(got.Histories) != 1 {
-		t.Errorf("got %+v", got)
-	}
-}
-
-func TestPruneCutsEveryTimelineAtOnePointAndKeepsHistories(t *testing.T) {
-	for _, f := range forms {
-		disk := archivetest.NewMemory()
-		a := newArchive(t, disk, f, archive.Options{})
-		push(t, a, segments(1, 0x10, 5, 1)...)
-		push(t, a, history(2, "1\t0/1234568\tno recovery target specified\n"))
-		push(t, a, segments(2, 0x12, 4, 2)...)
-		before := wal.SegmentName(2, 0x13, mb)
-		plan, err := a.Plan(t.Context(), archive.Limit{Before: before})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var removed []wal.Name
-		if _, err := a.Prune(t.Context(), plan, func(n wal.Name) { removed = append(removed, n) }); err != nil {
-			t.Fatal(err)
-		}
-		want := "[000000010000000000000010 000000010000000000000011 000000010000000000000012 000000020000000000000012]"
-		var planned []wal.Name
-		for _, f := range plan.Files {
-			planned = append(planned, f.Name)
-		}
-		if fmt.Sprint(removed) != want || fmt.Sprint(planned) != want {
-			t.Errorf("%v: removed %v, want %s", f, removed, want)
-		}
-		left, err := a.List(t.Context())
-		if err != nil || len(left) != 6 {
-			t.Errorf("%v: %d files left, error %v, want 6", f, len(left), err)
-		}
-		if _, err := a.Plan(t.Context(), archive.Limit{Before: wal.SegmentName(2, 0x99, mb)}); err == nil {
-			t.Errorf("%v: a limit that leaves nothing was taken", f)
-		}
-	}
-}
-
-func TestPruneByAgeKeepsFromTheFirstYoungSegmentOn(t *testing.T) {
-	disk := archivetest.NewMemory()
-	a := newArchive(t, disk, forms[0], archive.Options{})
-	all := segments(1, 0x10, 6, 1)
-	push(t, a, all[:3]...)
-	limit := archive.Limit{Written: time.Now()}
-	push(t, a, all[3:]...)
-	plan, err := a.Plan(t.Context(), limit)
-	if err != nil || len(plan.Files) != 3 || plan.FirstKept != all[3].name {
-		t.Errorf("got %+v, error %v, want the first three gone", plan, err)
-	}
-	if _, err := a.Plan(t.Context(), archive.Limit{Written: time.Now().Add(time.Hour)}); err == nil {
-		t.Error("a limit that leaves nothing was taken")
-	}
-}
-
-func TestPruneRemovesOldTemporaryFilesOnly(t *testing.T) {
-	disk := archivetest.NewMemory()
-	a := newArchive(t, disk, forms[2], archive.Options{})
-	push(t, a, segments(1, 0x10, 2, 1)...)
-	plant(t, disk, ".tmp-elsewhere-b-p-1-00", []byte("half"))
-	for _, c := range []struct {
-		now  time.Time
-		want int
-	}{{time.Now(), 0}, {time.Now().Add(25 * time.Hour), 1}} {
-		later := at(disk, archive.Options{Now: func() time.Time { return c.now }})
-		plan, err := later.Plan(t.Context(), archive.Limit{Before: wal.SegmentName(1, 0x10, mb)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		done, err := later.Prune(t.Context(), plan, func(wal.Name) {})
-		if err != nil || len(done.Temporary) != c.want {
-			t.Errorf("removed %q, error %v, want %d", done.Temporary, err, c.want)
-		}
-	}
 }
 
 // A bit anywhere in a raw segment is either found or has no meaning. The part
