@@ -4,8 +4,9 @@
 // a segment as far as their soundness goes.
 //
 // It promises never to panic and never to allocate by a length that a file
-// claims, whatever bytes it is given. It does not decode what records do, opens
-// no file but pg_control and PG_VERSION, and writes none.
+// claims, whatever bytes it is given. Of what records do it decodes two things:
+// when a transaction committed, and that a segment ends early. It opens no file
+// but pg_control and PG_VERSION, and writes none.
 //
 // Numbers are little-endian, as on every platform that pitr is built for.
 //

@@ -42,11 +42,8 @@ func ParseLSN(s string) (LSN, error) {
 }
 
 func parseHex(s string) (uint32, bool) {
-	if len(s) < 1 || len(s) > 8 || strings.ContainsAny(s, "+-_") {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 16, 32)
-	return uint32(n), err == nil
+	n, err := strconv.ParseUint(s, 16, 32) // digits only: no sign, no 0x, no _
+	return uint32(n), err == nil && len(s) <= 8
 }
 
 // SegmentSize is the size of a WAL segment in bytes, as initdb --wal-segsize

@@ -100,7 +100,7 @@ func TestParseLSN(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want %v", in, got, err, want)
 		}
 	}
-	for _, in := range []string{"", "/", "1", "1/", "/1", "0/123456789", "0x1/2", "+1/2", "1/-2", "1/2/3", " 1/2", "1_0/2"} {
+	for _, in := range []string{"", "/", "1", "1/", "/1", "0/123456789", "0/000000001", "0x1/2", "+1/2", "1/-2", "1/2/3", " 1/2", "1_0/2"} {
 		if got, err := ParseLSN(in); err == nil {
 			t.Errorf("%q: got %v, want an error", in, got)
 		}

@@ -45,7 +45,8 @@ type Walk struct {
 	// Otherwise it is where the first page or record lies that is not sound; a
 	// record that crosses into the segment may begin before it.
 	End LSN
-	// First is the first record that begins in the segment; 0 if none does.
+	// First is where the first record of the segment begins, sound or not; 0 if
+	// none does.
 	First LSN
 	// Records counts the verified records that end in the segment.
 	Records int

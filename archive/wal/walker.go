@@ -144,7 +144,7 @@ func (w *Walker) walkPage(p []byte, addr LSN) {
 
 // crosses tells whether the page begins with the rest of a record.
 func (w *Walker) crosses(h PageHeader, addr LSN) bool {
-	if w.open && h.Info&flagOverwrites != 0 {
+	if h.Info&flagOverwrites != 0 {
 		// A server crashed before it wrote the rest, and said so here. The
 		// record never counted, and the next one points to the one before it.
 		w.open = false
