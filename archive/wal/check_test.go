@@ -64,6 +64,8 @@ func TestCheckSegmentTellsWhatIsWrong(t *testing.T) {
 		"an unknown version":     {s.name, header(0), size, Expect{Major: 12}, ErrHeader, "12"},
 		"zeros":                  {s.name, make([]byte, HeaderLen), size, want, ErrHeader, "zeros"},
 		"garbage":                {s.name, header(0, 1, 2), size, want, ErrHeader, "magic"},
+		"nothing to continue":    {s.name, header(2, flagLong|flagContinues), size, want, ErrHeader, "do not go with 0 bytes"},
+		"a rest without a flag":  {s.name, header(16, 7), size, want, ErrHeader, "do not go with 7 bytes"},
 		"an unknown flag":        {s.name, header(3, 0x80), size, want, ErrHeader, "flags"},
 		"timeline 0":             {s.name, header(4, 0), size, want, ErrHeader, "timeline 0"},
 		"a later timeline":       {s.name, header(4, 2), size, want, ErrHeader, "timeline 2"},

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,6 +24,25 @@ func TestReadControlOfRealClusters(t *testing.T) {
 		if c.Major != major || c.CatalogVersion != catalogs[major] || c.SystemID != h.SystemID || c.SegmentSize != realSize ||
 			c.BlockSize != usualBlock || c.State != ShutDown || c.Timeline != 1 || c.Checkpoint != c.Redo || c.Redo%LSN(realSize) != HeaderLen {
 			t.Errorf("%d: got %+v", major, c)
+		}
+	}
+}
+
+// What pg_controldata of 15, and pg_control_recovery of 18, say of these.
+func TestParseControlOfStandbys(t *testing.T) {
+	for major, want := range map[int]Control{
+		13: {Checkpoint: 0x6E60B8, Redo: 0x6E6080, MinRecovery: 0x6F69D0},
+		15: {Checkpoint: 0x6262A0, Redo: 0x626268, MinRecovery: 0x636BB8},
+		18: {Checkpoint: 0x8738F8, Redo: 0x8738A0, MinRecovery: 0x884228},
+	} {
+		b, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("standby%d", major), "pg_control"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := ParseControl(b)
+		got := Control{Checkpoint: c.Checkpoint, Redo: c.Redo, MinRecovery: c.MinRecovery}
+		if err != nil || got != want || c.Timeline != 1 || c.MinRecoveryTimeline != 1 || c.State != InArchiveRecovery {
+			t.Errorf("%d: got %+v, %v, want %+v in archive recovery on timeline 1", major, c, err, want)
 		}
 	}
 }
