@@ -17,13 +17,16 @@ import (
 
 // answers is an archive that gives its answers in turn, the last for ever.
 type answers struct {
-	in    []error
-	asked int
+	in       []error
+	asked    int
+	at       []time.Time   // of each question
+	patience time.Duration // of the last one
 }
 
-func (a *answers) Fetch(context.Context, wal.Name, time.Duration, archive.Deliver) (string, error) {
+func (a *answers) Fetch(_ context.Context, _ wal.Name, patience time.Duration, _ archive.Deliver) (string, error) {
 	err := a.in[min(a.asked, len(a.in)-1)]
 	a.asked++
+	a.at, a.patience = append(a.at, time.Now()), patience
 	return "archive", err
 }
 
@@ -132,13 +135,69 @@ func TestPromotionWaitsForTheHistoryOfItsParent(t *testing.T) {
 
 func TestGapIsNoReasonToStopWhenPostgreSQLHasTheSegment(t *testing.T) {
 	r := Restore{From: &answers{in: []error{archive.ErrGap}}, Log: slog.New(slog.DiscardHandler), Local: func(wal.Name) bool { return true }}
-	if err := r.Run(t.Context(), segment, nil); status(err) != 1 {
-		t.Errorf("got %v, want absent", err)
+	for _, r.Mode = range []Mode{Standby, Promotion, Recovery} {
+		if err := r.Run(t.Context(), segment, nil); !errors.Is(err, archive.ErrAbsent) {
+			t.Errorf("%s: got %v, want absent", r.Mode, err)
+		}
 	}
 	r.From = &answers{in: []error{archive.ErrDamaged}}
 	if err := r.Run(t.Context(), segment, nil); status(err) != 255 {
 		t.Errorf("damage: got %v, want a doubt", err)
 	}
+}
+
+// A segment in pg_wal may be the unfinished one that the archive has whole: only
+// of the parent's history does pg_wal have the last word.
+func TestPromotionAsksTheArchiveForSegments(t *testing.T) {
+	from := &answers{in: []error{nil}}
+	r := Restore{From: from, Mode: Promotion, Log: slog.New(slog.DiscardHandler), Local: func(wal.Name) bool { return true }}
+	if err := r.Run(t.Context(), segment, nil); err != nil || from.asked != 1 {
+		t.Errorf("got %v after %d questions, want the archive's after one", err, from.asked)
+	}
+	r.Mode = Standby
+	if err := r.Run(t.Context(), wal.HistoryName(2), nil); err != nil || from.asked != 2 {
+		t.Errorf("history in standby mode: got %v after %d questions, want the archive's", err, from.asked-1)
+	}
+}
+
+func TestPatienceFollowsTheBudgetWithinBounds(t *testing.T) {
+	for _, c := range []struct {
+		mode  Mode
+		name  wal.Name
+		retry time.Duration
+		want  time.Duration
+	}{
+		{Recovery, segment, 0, time.Second},
+		{Recovery, segment, 2 * time.Minute, 2 * time.Minute},
+		{Recovery, segment, 24 * time.Hour, 10 * time.Minute},
+		{Standby, segment, 24 * time.Hour, 5 * time.Second},
+		{Standby, segment, 2 * time.Second, 2 * time.Second},
+		{Promotion, wal.HistoryName(2), 0, 10 * time.Minute},
+		{Promotion, segment, 2 * time.Minute, 2 * time.Minute},
+	} {
+		from := &answers{in: []error{nil}}
+		r := Restore{From: from, Mode: c.mode, Retry: c.retry, Log: slog.New(slog.DiscardHandler)}
+		if err := r.Run(t.Context(), c.name, nil); err != nil || from.patience != c.want {
+			t.Errorf("%s, %s, restore_retry of %s: got %s (%v), want %s", c.mode, c.name, c.retry, from.patience, err, c.want)
+		}
+	}
+}
+
+func TestPausesDoubleUpToFiveSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from := &answers{in: []error{errIO}}
+		_ = Restore{From: from, Retry: time.Minute, Log: slog.New(slog.DiscardHandler)}.Run(t.Context(), segment, nil)
+		want := 100 * time.Millisecond
+		for i := 1; i < from.asked; i++ {
+			if got := from.at[i].Sub(from.at[i-1]); got != want {
+				t.Errorf("before attempt %d: got a pause of %s, want %s", i+1, got, want)
+			}
+			want = min(2*want, 5*time.Second)
+		}
+		if from.asked < 12 {
+			t.Errorf("got %d attempts in a minute, want more", from.asked)
+		}
+	})
 }
 
 func TestRetryOfZeroTriesOnce(t *testing.T) {
