@@ -47,7 +47,6 @@ func killPushes(t *testing.T, c *cluster, a *archive, segment, config string) {
 	t.Helper()
 	const wanted = 40
 	sent := readFile(t, c.walFile(segment))
-	const took = 100 * time.Millisecond // a whole push, at least
 	begun := map[string]bool{}
 	look := func() int {
 		for _, file := range a.temporary() {
@@ -56,13 +55,13 @@ func killPushes(t *testing.T, c *cluster, a *archive, segment, config string) {
 		return len(begun)
 	}
 	before := look()
-	for killed := 0; killed < wanted; {
-		cmd := c.push(config, segment)
-		check(t, cmd.Start())
-		bomb := time.AfterFunc(rand.N(took), func() { cmd.Process.Kill() })
-		err := cmd.Wait()
-		bomb.Stop()
-		if exitCode(err) == -1 {
+	starting, writing := moments()
+	for killed, pushes := 0, 0; killed < wanted; pushes++ {
+		when := starting
+		if pushes%2 == 1 {
+			when = writing
+		}
+		if r, _ := a.interrupt(c.push(config, segment), syscall.SIGKILL, when); r.status == -1 {
 			killed++
 		}
 		look()
@@ -76,7 +75,7 @@ func killPushes(t *testing.T, c *cluster, a *archive, segment, config string) {
 			check(t, os.Remove(a.stored(segment)))
 		}
 	}
-	if half := look() - before; half < wanted/2 {
+	if half := look() - before; half < wanted/4 {
 		t.Errorf("only %d of %d kills came in the middle of a push", half, wanted)
 	}
 	if r := run(c.push(config, segment)); r.status != 0 {
@@ -273,50 +272,80 @@ func TestTerminatedPushCleansUp(t *testing.T) {
 	a := newArchive(t, c)
 	config := c.configure([]*archive{a})
 	const wanted, most = 20, 200
+	const hung = 400 * time.Millisecond // less than what a push waits for the disk
+	_, writing := moments()
 	for terminated, pushes := 0, 0; terminated < wanted; pushes++ {
 		if pushes == most {
 			t.Fatalf("only %d of %d pushes met SIGTERM on their way", terminated, pushes)
 		}
-		switch status := a.terminate(c.push(config, segment)); status {
-		case 143:
-			terminated++
-		case 0: // it was quicker
+		r, took := a.interrupt(c.push(config, segment), syscall.SIGTERM, writing)
+		left := a.temporary()
+		switch {
+		case r.status == 0: // it was quicker
 			check(t, os.Remove(a.stored(segment)))
+		case r.status != 143:
+			t.Fatalf("want status 143: %s", r)
+		case took > hung: // the disk did not answer; cleaning up is left to the next push
+			continue
 		default:
-			t.Fatalf("got status %d, want 143", status)
+			terminated++
 		}
-		if left := a.temporary(); len(left) > 0 {
-			t.Fatalf("left behind: %q", left)
+		if len(left) > 0 {
+			t.Fatalf("left behind: %q; %s", left, r)
 		}
 	}
 }
 
-// terminate runs a push, and sends it SIGTERM a while after it has begun a
-// file. It returns the push's status.
-func (a *archive) terminate(push *exec.Cmd) (status int) {
+// moment is when a push is interrupted: at random within a while after
+// something has happened in the archive.
+type moment struct {
+	after  func(*archive) bool
+	within time.Duration
+}
+
+// moments are one at which the push may not even have looked at its settings,
+// and one at which it writes.
+func moments() (starting, writing moment) {
+	starting = moment{func(*archive) bool { return true }, 100 * time.Millisecond}
+	writing = moment{func(a *archive) bool { return len(a.temporary()) > 0 }, 15 * time.Millisecond}
+	return starting, writing
+}
+
+// interrupt runs a push and sends it a signal, unless it was quicker. It
+// returns how long the push lived after that, too.
+func (a *archive) interrupt(push *exec.Cmd, sig os.Signal, m moment) (r result, took time.Duration) {
 	a.t.Helper()
+	var stderr bytes.Buffer
+	push.Stderr = &stderr
 	check(a.t, push.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- push.Wait() }()
+	ended := make(chan result, 1)
+	go func() {
+		err := push.Wait()
+		ended <- result{strings.Join(push.Args, " "), exitCode(err), "", stderr.String()}
+	}()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for {
+	for !m.after(a) {
 		select {
-		case err := <-ended:
-			return exitCode(err)
+		case r := <-ended:
+			return r, 0
 		case <-tick.C:
-			if len(a.temporary()) == 0 {
-				continue
-			}
-			time.Sleep(rand.N(15 * time.Millisecond))
-			_ = push.Process.Signal(syscall.SIGTERM)
-			return exitCode(<-ended)
 		}
 	}
+	time.Sleep(rand.N(m.within))
+	struck := time.Now()
+	_ = push.Process.Signal(sig)
+	return <-ended, time.Since(struck)
 }
 
 // temporary lists the temporary files in an archive.
-func (a *archive) temporary() []string {
+func (a *archive) temporary() (found []string) {
 	a.t.Helper()
-	return append(glob(a.t, a.dir, ".tmp-*"), glob(a.t, a.dir, "wal", ".tmp-*")...)
+	check(a.t, filepath.WalkDir(a.dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.HasPrefix(d.Name(), ".tmp-") {
+			found = append(found, path)
+		}
+		return err
+	}))
+	return found
 }
