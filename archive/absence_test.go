@@ -180,6 +180,8 @@ func TestHistoryThatCannotBeReadMakesAbsenceUnproven(t *testing.T) {
 			rewrite(t, disk, name, func(b []byte) []byte { return b[:len(b)/3] })
 			_, err = fetch(t.Context(), at(disk, archive.Options{}), ask)
 			wantError(t, err, archive.ErrDamaged, archive.ErrAbsent, archive.ErrGap)
+			_, err = fetch(t.Context(), at(disk, archive.Options{}), wal.SegmentName(3, 0x20, mb))
+			wantError(t, err, archive.ErrAbsent) // a timeline's own history says nothing of its end
 		}
 	}
 }

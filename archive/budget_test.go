@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"log/slog"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -57,6 +59,37 @@ func wantTook(t *testing.T, start time.Time, want time.Duration) {
 	t.Helper()
 	if took := time.Since(start); took < want || took > want+time.Second {
 		t.Errorf("took %v, want %v", took, want)
+	}
+}
+
+// onWarning is a log that does something when it is told of something.
+type onWarning struct {
+	slog.Handler
+	do func()
+}
+
+func (o onWarning) Enabled(context.Context, slog.Level) bool { return true }
+
+func (o onWarning) Handle(context.Context, slog.Record) error { o.do(); return nil }
+
+// The budget is over while the last bytes are looked at. Whoever asked has got
+// its answer then, and must not find a file all the same.
+func TestFetchThatIsOverDoesNotDeliver(t *testing.T) {
+	all := segments(1, 0x10, 2, 1)
+	cut, _ := unfinished(t, all[1])
+	disk := archivetest.NewMemory()
+	push(t, newArchive(t, disk, forms[0], archive.Options{}), all[0])
+	storeAs(t, disk, forms[0], cut)
+	ctx, cancel := context.WithCancel(t.Context())
+	log := slog.New(onWarning{slog.DiscardHandler, cancel}) // of the end of WAL, after all bytes have passed
+	delivered := make(chan error, 1)
+	_ = at(disk, archive.Options{Log: log}).Fetch(ctx, cut.name, patience, func(write func(io.Writer) error) error {
+		err := write(io.Discard)
+		delivered <- err
+		return err
+	})
+	if err := <-delivered; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
 

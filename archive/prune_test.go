@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"pitr/archive"
 	"pitr/archive/archivetest"
+	"pitr/archive/files"
 	"pitr/archive/wal"
 )
 
@@ -65,22 +67,26 @@ func TestPruneByAgeKeepsFromTheFirstYoungSegmentOn(t *testing.T) {
 }
 
 func TestPruneRemovesOldTemporaryFilesOnly(t *testing.T) {
-	disk := archivetest.NewMemory()
-	a := newArchive(t, disk, forms[2], archive.Options{})
-	push(t, a, segments(1, 0x10, 2, 1)...)
-	plant(t, disk, ".tmp-elsewhere-b-p-1-00", []byte("half"))
-	for _, c := range []struct {
-		now  time.Time
-		want int
-	}{{time.Now(), 0}, {time.Now().Add(25 * time.Hour), 1}} {
-		later := at(disk, archive.Options{Now: func() time.Time { return c.now }})
-		plan, err := later.Plan(t.Context(), archive.Limit{Before: wal.SegmentName(1, 0x10, mb)})
-		if err != nil {
-			t.Fatal(err)
+	for _, f := range forms {
+		top := path.Dir(stored(f, wal.HistoryName(2)))
+		dirs := []string{top}
+		if f.layout == archive.Flat {
+			dirs = append(dirs, files.PendingDirectory)
 		}
-		done, err := later.Prune(t.Context(), plan, func(wal.Name) {})
-		if err != nil || len(done.Temporary) != c.want {
-			t.Errorf("removed %q, error %v, want %d", done.Temporary, err, c.want)
+		disk := archivetest.NewMemory()
+		push(t, newArchive(t, disk, f, archive.Options{}), segments(1, 0x10, 2, 1)...)
+		for _, dir := range dirs {
+			plant(t, disk, path.Join(dir, ".tmp-elsewhere-b-p-1-00"), []byte("half"))
+		}
+		for _, c := range []struct {
+			now  time.Time
+			want int
+		}{{time.Now(), 0}, {time.Now().Add(25 * time.Hour), len(dirs)}} {
+			later := at(disk, archive.Options{Now: func() time.Time { return c.now }})
+			done, _, err := pruneBefore(t, later, later, wal.SegmentName(1, 0x10, mb))
+			if err != nil || len(done.Temporary) != c.want {
+				t.Errorf("%v: removed %q, error %v, want %d", f, done.Temporary, err, c.want)
+			}
 		}
 	}
 }

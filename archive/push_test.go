@@ -36,7 +36,7 @@ func label(t testing.TB, comment int) file {
 func everyKind(t testing.TB) []file {
 	partial := segments(1, 0x11, 1, 1)[0]
 	partial.name = partial.name.Partial()
-	return []file{segments(1, 0x10, 1, 1)[0], partial, history(3, "1\t0/1234568\tx\n2\t0/2234568\tx\n"), label(t, 10)}
+	return []file{segments(1, 0x10, 1, 1)[0], partial, history(3, "1\t0/1234568\tx\n2\t0/2234568\tno recovery target specified\n"), label(t, 10)}
 }
 
 // A source that ends early is a disk that fails, not a shorter file: neither is
@@ -120,6 +120,39 @@ func TestPushIntoAPlaceThatWentAwayIsNotAcknowledged(t *testing.T) {
 			wantStored(t, at(disk, archive.Options{}))
 		}
 	}
+}
+
+// What cannot be read may be the same file: that is neither a conflict nor a
+// reason to store another one.
+func TestStoredFileThatCannotBeReadIsADoubt(t *testing.T) {
+	for _, f := range forms {
+		for _, one := range everyKind(t) {
+			for what, broken := range map[string]func(files.FS, string) files.FS{"not opened": unreadable, "cut while it is read": cutShort} {
+				disk := archivetest.NewMemory()
+				push(t, newArchive(t, disk, f, archive.Options{}), one)
+				if what != "not opened" && f.codec == archive.Zstd {
+					continue // there it is damage: the end of the file is missing
+				}
+				_, err := at(broken(disk, stored(f, one.name)), archive.Options{}).Push(t.Context(), one.name, one.source())
+				if err == nil || errors.Is(err, archive.ErrConflict) {
+					t.Errorf("%v, %s, %s: got %v, want a doubt", f, one.name, what, err)
+				}
+				wantStored(t, at(disk, archive.Options{}), one.name)
+			}
+		}
+	}
+}
+
+// cutShort lets only the beginning of one file be read.
+func cutShort(fsys files.FS, cut string) files.FS {
+	return hooked{FS: fsys, open: func(name string, real func() (files.Object, error)) (files.Object, error) {
+		o, err := real()
+		if err != nil || name != cut {
+			return o, err
+		}
+		part, err := io.ReadAll(io.NewSectionReader(o, 0, o.Size()*2/3))
+		return earlyEnd{bytes.NewReader(part), o.Size()}, err
+	}}
 }
 
 // Histories and labels are read into memory: they are small, or no such files.

@@ -180,6 +180,10 @@ func TestUnreadableHistoryKeepsADoubtfulSegmentOut(t *testing.T) {
 		rewrite(t, disk, name, func(b []byte) []byte { return b[:4] })
 		push(t, at(disk, archive.Options{}), streamed)
 		wantStored(t, at(disk, archive.Options{}), wal.HistoryName(2), streamed.name)
+
+		other, _ := recycled(t, segments(1, 0x11, 1, 2)[0]) // nor whether it is a conflict with what is there
+		_, err = at(unreadable(disk, name), archive.Options{}).Push(t.Context(), other.name, other.source())
+		wantError(t, err, errIO, archive.ErrConflict)
 	}
 }
 
