@@ -142,19 +142,27 @@ func (c *checkup) place(ctx context.Context, t target, segment wal.SegmentSize) 
 	case <-ctx.Done():
 		c.add(critical, what, "", "%v", context.Cause(ctx))
 	case s := <-got:
-		switch {
-		case s.err != nil:
+		if s.err != nil {
 			c.add(critical, what, "", "%v", s.err)
-		case s.free < 16*int64(segment):
-			c.add(critical, what, "pitr wal prune, or a larger disk", "%s free: less than 16 segments", formatSize(s.free))
-		case s.free < 256*int64(segment):
-			c.add(warning, what, "pitr wal prune, or a larger disk", "%s free: less than 256 segments", formatSize(s.free))
-		default:
-			c.ok(what, "%s free", formatSize(s.free))
+			return s.dev
 		}
+		c.room(what, s.free, int64(segment))
 		return s.dev
 	}
 	return 0
+}
+
+// room judges how many bytes are free.
+func (c *checkup) room(what string, free, segment int64) {
+	const remedy = "pitr wal prune, or a larger disk"
+	switch {
+	case free < 16*segment:
+		c.add(critical, what, remedy, "%s free: less than 16 segments", formatSize(free))
+	case free < 256*segment:
+		c.add(warning, what, remedy, "%s free: less than 256 segments", formatSize(free))
+	default:
+		c.ok(what, "%s free", formatSize(free))
+	}
 }
 
 // coverage tells which WAL is there, and what no recovery gets past.

@@ -28,6 +28,7 @@ func TestCommands(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": cmdStatus, "cluster": cmdCluster, "flip": cmdFlip, "age": cmdAge, "truncate": cmdTruncate, "zeros": cmdZeros,
+			"append": cmdAppend, "smaller": cmdSmaller,
 		},
 	})
 }
@@ -109,6 +110,25 @@ func cmdZeros(ts *testscript.TestScript, _ bool, args []string) {
 	size, err := parseSize(args[1])
 	ts.Check(err)
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), make([]byte, size), 0o600))
+}
+
+// cmdAppend is `append FILE TEXT`.
+func cmdAppend(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	content, err := os.ReadFile(name)
+	ts.Check(err)
+	ts.Check(os.WriteFile(name, append(content, args[1]...), 0o600))
+}
+
+// cmdSmaller is `smaller A B`: file A has fewer bytes than B.
+func cmdSmaller(ts *testscript.TestScript, _ bool, args []string) {
+	a, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	b, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if a.Size() >= b.Size() {
+		ts.Fatalf("got %s with %d bytes, want fewer than the %d of %s", args[0], a.Size(), b.Size(), args[1])
+	}
 }
 
 // cmdAge is `age FILE DURATION`: it was last written that long ago.

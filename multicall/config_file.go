@@ -118,7 +118,7 @@ func (f configFile) refusals(c Config, workDir string) []error {
 	if f.info == nil {
 		return nil
 	}
-	problems := f.writers()
+	problems := f.writers(os.Geteuid(), os.Getegid())
 	mode := f.info.Mode().Perm()
 	if f.secret != "" && mode&0o044 != 0 {
 		problems = append(problems, hint(fmt.Errorf("%s: %s holds a secret, and others may read the file", f.path, f.secret), "chmod 600 %s", f.path))
@@ -133,20 +133,20 @@ func (f configFile) refusals(c Config, workDir string) []error {
 }
 
 // writers are those who can change the file and must not: it decides where the
-// WAL goes and, in time, which programs run. Root may, and who runs this, and
-// the group that is theirs.
-func (f configFile) writers() []error {
+// WAL goes and, in time, which programs run. Root may, and the user and the group
+// that run this.
+func (f configFile) writers(uid, gid int) []error {
 	var problems []error
 	remedy := fmt.Sprintf("chown root %s; chmod go-w %s", f.path, f.path)
 	st, ok := f.info.Sys().(*syscall.Stat_t)
 	mode := f.info.Mode().Perm()
-	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() && os.Geteuid() != 0 {
+	if ok && st.Uid != 0 && int(st.Uid) != uid && uid != 0 {
 		problems = append(problems, hint(fmt.Errorf("%s belongs to another user, who may write it, and it decides where WAL goes", f.path), "%s", remedy))
 	}
 	if mode&0o002 != 0 {
 		problems = append(problems, hint(fmt.Errorf("%s: everybody may write it, and it decides where WAL goes", f.path), "%s", remedy))
 	}
-	if ok && mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid() && os.Geteuid() != 0 {
+	if ok && mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != gid && uid != 0 {
 		problems = append(problems, hint(fmt.Errorf("%s: a group that is not yours may write it, and it decides where WAL goes", f.path), "%s", remedy))
 	}
 	if dir, err := os.Stat(filepath.Dir(f.path)); err == nil && dir.Mode().Perm()&0o002 != 0 && dir.Mode()&fs.ModeSticky == 0 {

@@ -95,6 +95,52 @@ func TestConfigFileModes(t *testing.T) {
 	}
 }
 
+// Root, for whom the tests may run, is told nothing of other owners: root reads
+// the file on behalf of others.
+func TestConfigFileThatOthersCanChange(t *testing.T) {
+	const owner, group = 1234, 5678
+	tests := []struct {
+		name     string
+		mode     os.FileMode
+		uid, gid int // of the file
+		euid     int // of who reads it, with group
+		dir      os.FileMode
+		want     string // "" for none
+	}{
+		{"my own", 0o664, owner, group, owner, 0o755, ""},
+		{"root's", 0o664, 0, 0, owner, 0o755, ""},
+		{"somebody else's", 0o644, owner + 1, group, owner, 0o755, "belongs to another user"},
+		{"somebody else's, read by root", 0o664, owner + 1, group + 1, 0, 0o755, ""},
+		{"another group's to write", 0o664, owner, group + 1, owner, 0o755, "a group that is not yours"},
+		{"another group's to read", 0o644, owner, group + 1, owner, 0o755, ""},
+		{"everybody's to write", 0o606, owner, group, owner, 0o755, "everybody may write it"},
+		{"in everybody's directory", 0o644, owner, group, owner, 0o777, "everybody may exchange it"},
+		{"in everybody's directory, sticky", 0o644, owner, group, owner, 0o777 | os.ModeSticky, ""},
+		{"in a group's directory", 0o644, owner, group, owner, 0o775, ""},
+	}
+	for _, tt := range tests {
+		path := filepath.Join(t.TempDir(), "dir", "pitr.ini")
+		for _, err := range []error{
+			os.Mkdir(filepath.Dir(path), 0o700), os.Chmod(filepath.Dir(path), tt.dir),
+			os.WriteFile(path, nil, 0o600), os.Chmod(path, tt.mode),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		st.Uid, st.Gid = uint32(tt.uid), uint32(tt.gid)
+		problems := configFile{path: path, info: info}.writers(tt.euid, group)
+		if err := errors.Join(problems...); !fits(err, tt.want) || len(problems) > 1 {
+			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
 // cluster makes something that looks like a data directory.
 func dataDir(t *testing.T) string {
 	t.Helper()
@@ -145,6 +191,10 @@ func TestConfigFileInTheDataDirectory(t *testing.T) {
 		{"link out of pgdata", filepath.Join(data, "leads-out.ini"), data, data, false},
 		{"in a working directory that is none", outside, "", elsewhere, false},
 		{"pgdata is another one", filepath.Join(data, "pitr.ini"), dataDir(t), elsewhere, true},
+		{"below a data directory that nobody named", filepath.Join(data, "conf.d", "pitr.ini"), "", elsewhere, true},
+		{"link into one that nobody named", inside, "", elsewhere, true},
+		{"by the link to one that nobody named", filepath.Join(link, "conf.d", "pitr.ini"), "", elsewhere, true},
+		{"link out of one that nobody named", filepath.Join(data, "leads-out.ini"), "", elsewhere, false},
 		{"pgdata is another one, the working directory is not", filepath.Join(data, "pitr.ini"), dataDir(t), data, true},
 	}
 	for _, tt := range tests {
@@ -160,9 +210,12 @@ func TestConfigFileInTheDataDirectory(t *testing.T) {
 }
 
 func TestConfigFileInTheDataDirectoryByItsRelativeName(t *testing.T) {
-	t.Chdir(dataDir(t))
-	_, err := loadConfig(configSources{flags: &settingFlags{ConfigFile: new("pitr.ini")}, workDir: "."})
-	if !fits(err, "must not inherit") {
-		t.Errorf("got %v, want it refused", err)
+	data := dataDir(t)
+	for dir, workDir := range map[string]string{data: ".", filepath.Join(data, "conf.d"): t.TempDir()} {
+		t.Chdir(dir)
+		_, err := loadConfig(configSources{flags: &settingFlags{ConfigFile: new("pitr.ini")}, workDir: workDir})
+		if !fits(err, "must not inherit") {
+			t.Errorf("from %s: got %v, want it refused", dir, err)
+		}
 	}
 }

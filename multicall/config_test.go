@@ -262,6 +262,32 @@ func TestConfigShownHasNoSecrets(t *testing.T) {
 	}
 }
 
+// A URL may land under any key: no message about it has its password.
+func TestNoMessageHasAPassword(t *testing.T) {
+	const url = "sftp://u:ge\"heim@h/a"
+	for _, s := range settings() {
+		_, err := loadConfig(sources(t, s.key+": "+url+"\n"))
+		if err == nil || strings.Contains(err.Error()+strings.Join(hintsOf(err), ""), "heim") {
+			t.Errorf("%s: got %v, want an error without the password", s.key, err)
+		}
+		if !strings.Contains(err.Error(), "sftp://u:***@h/a") {
+			t.Errorf("%s: got %v, want the rest of the URL in it", s.key, err)
+		}
+	}
+}
+
+func TestDiscreetErrorIsStillTheSame(t *testing.T) {
+	const url = "sftp://u:geheim@h"
+	err := hint(fmt.Errorf("%w: cannot use %s, I mean %q", ErrUsage, url, url), "look")
+	got := discreet(err, url)
+	if want := "usage error: cannot use sftp://u:***@h, I mean \"sftp://u:***@h\""; got.Error() != want || !errors.Is(got, ErrUsage) || len(hintsOf(got)) != 1 {
+		t.Errorf("got %v, want %s, with class and hint", got, want)
+	}
+	if got := discreet(err, "sftp://h"); got != err {
+		t.Errorf("no password: got %v, want it as it was", got)
+	}
+}
+
 func TestRedacted(t *testing.T) {
 	for in, want := range map[string]string{
 		"file:///a":             "file:///a",

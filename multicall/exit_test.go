@@ -1,6 +1,7 @@
 package multicall
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -158,6 +159,58 @@ func TestAbsenceComesLast(t *testing.T) {
 	for _, other := range []error{ErrConfig, ErrUsage, interrupted(syscall.SIGTERM), &panicked{}} {
 		if got := statusOf(errors.Join(archive.ErrAbsent, other), colRestoreCommand); got < 126 {
 			t.Errorf("absent and %v: got %d", other, got)
+		}
+	}
+}
+
+// What an applet says to a signal is text: the status is the signal's, unless all
+// was done.
+func TestEndBySignalIsNotTheAppletsOwn(t *testing.T) {
+	const sig = syscall.SIGTERM
+	tests := []struct {
+		name   string
+		err    error
+		status int
+		says   string
+	}{
+		{"success", nil, 0, ""},
+		{"help", errDone, 0, ""},
+		{"a status that was told already", statusTold(1), 143, ""},
+		{"the signal", interrupted(sig), 143, "ended by SIGTERM"},
+		{"a context that ended", fmt.Errorf("read: %w", context.Canceled), 143, "ended by SIGTERM"},
+		{"the signal, in other words", fmt.Errorf("push A: %w", interrupted(sig)), 143, "push A: ended by SIGTERM"},
+		{"absence", fmt.Errorf("A: %w", archive.ErrAbsent), 143, "ended by SIGTERM: A: not in the archive"},
+		{"a status of its own", withStatus(errors.New("x"), 1), 143, "ended by SIGTERM: x"},
+	}
+	for _, tt := range tests {
+		err := endedBy(sig, tt.err)
+		if errors.Is(err, errDone) {
+			err = nil // as start does
+		}
+		var b strings.Builder
+		report(&b, "restore_command", err)
+		if got := strings.TrimPrefix(strings.TrimSpace(b.String()), "restore_command: "); got != tt.says {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.says)
+		}
+		if got := statusOf(err, colRestoreCommand); got != tt.status {
+			t.Errorf("%s: got %d, want %d", tt.name, got, tt.status)
+		}
+	}
+}
+
+func TestVerificationEndsWithWhatItFound(t *testing.T) {
+	for name, tt := range map[string]struct {
+		found verified
+		want  int
+	}{
+		"all sound":                     {verified{Files: 3}, 0},
+		"one damaged":                   {verified{Damaged: 1}, 6},
+		"one missing":                   {verified{Missing: 1}, 6},
+		"one not readable":              {verified{Unread: 1}, 1},
+		"one damaged, one not readable": {verified{Damaged: 1, Unread: 1}, 6},
+	} {
+		if got := statusOf(tt.found.verdict(), colPitr); got != tt.want {
+			t.Errorf("%s: got %d, want %d", name, got, tt.want)
 		}
 	}
 }

@@ -71,6 +71,10 @@ func badApplets() map[string]func(context.Context, *call) error {
 			fmt.Fprintln(c.stdout, "nor this one")
 			return f.Close()
 		},
+		"prints": func(_ context.Context, c *call) error {
+			fmt.Fprintln(c.stdout, "a line that it does not look after")
+			return nil
+		},
 		"panics": func(context.Context, *call) error { panic("what a day") },
 		"panicselsewhere": func(context.Context, *call) error {
 			go panic("what a day")

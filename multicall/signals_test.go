@@ -219,6 +219,24 @@ func TestLogThatNobodyReadsChangesNothing(t *testing.T) {
 	}
 }
 
+// Nobody may take a list that is cut short for all there is.
+func TestLostOutputIsAFailure(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, args := range [][]string{{"prints", "pitr"}, {"prints", "archive_command"}, {"pitr", "version"}, {"pitr", "--help"}} {
+		cmd := command(t, args[0], args[1:]...)
+		var stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = full, &stderr
+		if got := exitStatus(t, cmd.Run()); got != 1 || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%s: got %d, %q, want 1 and no space left", args, got, stderr.String())
+		}
+	}
+}
+
 // The logging collector hangs, the pipe is full, and PostgreSQL stops.
 func TestFullLogDoesNotHoldTheEndUp(t *testing.T) {
 	t.Parallel()
