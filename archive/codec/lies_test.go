@@ -125,6 +125,16 @@ func TestEveryLieIsFound(t *testing.T) {
 			h.digest(func(d *Digest) { d.Length-- })
 			return h
 		}, false},
+		"lengths of two frames that make up for each other": {func() *handmade {
+			h := honest(t, raw, raw)
+			h.table[0].decompressed--
+			h.table[1].decompressed++
+			return h
+		}, false},
+		"a digest frame of a later version":    {func() *handmade { return withDigestByte(t, raw, 12) }, true},
+		"a digest frame with something else":   {func() *handmade { return withDigestByte(t, raw, 13) }, true},
+		"a digest frame with a wrong checksum": {func() *handmade { return withDigestByte(t, raw, 56) }, true},
+		"another skippable frame in its place": {func() *handmade { return withDigestByte(t, raw, 0) }, true},
 		"no checksums": {func() *handmade {
 			h := honest(t, raw)
 			h.checksums = false
@@ -180,6 +190,13 @@ func TestEveryLieIsFound(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrDamaged", what, err)
 		}
 	}
+}
+
+// withDigestByte is a file in whose digest frame one byte differs.
+func withDigestByte(t *testing.T, raw []byte, at int) *handmade {
+	h := honest(t, raw)
+	h.body[len(h.body)-digestFrameSize+at]++
+	return h
 }
 
 // padded is a file whose first frame has a lot of nothing behind it.
