@@ -3,6 +3,7 @@
 package pg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,11 +23,15 @@ type Postmaster struct {
 	Started   time.Time // to the second
 	Port      int
 	SocketDir string // empty: no Unix socket
-	Listen    string // empty: no TCP
+	Listen    string // the first of its addresses, * for all; empty: no TCP
 }
 
 // ErrNotRunning says that a data directory has no postmaster.pid.
 var ErrNotRunning = errors.New("no server is running in this data directory")
+
+// statusLine is the last line of postmaster.pid. Before it is there, the lines
+// above say that the server has no socket, when it only has none yet.
+const statusLine = 8
 
 // ReadPostmaster reads postmaster.pid of a data directory. Whether that process
 // still lives is not looked at.
@@ -39,11 +44,11 @@ func ReadPostmaster(pgdata string) (Postmaster, error) {
 		return Postmaster{}, err
 	}
 	line := strings.Split(string(raw), "\n")
-	if len(line) < 6 {
+	if len(line) <= statusLine {
 		return Postmaster{}, errors.New("postmaster.pid is incomplete: the server is starting")
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(line[0]))
-	if err != nil {
+	if err != nil || pid <= 0 { // negative: a server in single-user mode
 		return Postmaster{}, fmt.Errorf("postmaster.pid: process id %q", line[0])
 	}
 	started, err := strconv.ParseInt(strings.TrimSpace(line[2]), 10, 64)
@@ -66,27 +71,45 @@ type Server struct {
 }
 
 // Dial connects to the server of a data directory through its Unix socket, or
-// where it has none through localhost. User, password and database come from
-// libpq's environment and files (PGUSER, PGDATABASE, .pgpass); the database is
-// otherwise postgres. Where the environment says that another server is, or how
-// to reach it, does not count.
+// where it has none through TCP. User, password and database come from libpq's
+// environment and files (PGUSER, PGDATABASE, .pgpass); the database is otherwise
+// postgres. Where the environment says that another server is, or how to reach
+// it, does not count. It reads the environment and changes it for a moment, so
+// nothing else may do either meanwhile.
 func Dial(ctx context.Context, p Postmaster) (*Server, error) {
-	host, tls := p.SocketDir, "disable"
-	if host == "" {
-		host, tls = "localhost", "prefer"
-	}
-	config, err := pgx.ParseConfig(fmt.Sprintf("host=%s port=%d sslmode=%s application_name=pitr", quoted(host), p.Port, tls))
+	config, err := p.config()
 	if err != nil {
 		return nil, err
-	}
-	if config.Database == "" {
-		config.Database = "postgres"
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
 	return &Server{conn}, nil
+}
+
+// config says how to reach the server. What pgx reads from the environment by
+// itself is overruled, but for a service: no connection string turns that off,
+// and one that cannot be found is an error.
+func (p Postmaster) config() (*pgx.ConnConfig, error) {
+	if service, set := os.LookupEnv("PGSERVICE"); set {
+		os.Unsetenv("PGSERVICE")
+		defer os.Setenv("PGSERVICE", service)
+	}
+	database := cmp.Or(os.Getenv("PGDATABASE"), "postgres")
+	return pgx.ParseConfig(fmt.Sprintf("host=%s port=%d dbname=%s sslmode=prefer sslrootcert='' target_session_attrs=any connect_timeout=0 application_name=pitr",
+		quoted(p.host()), p.Port, quoted(database)))
+}
+
+// host is the directory of the socket, or the address.
+func (p Postmaster) host() string {
+	switch {
+	case p.SocketDir != "":
+		return p.SocketDir
+	case p.Listen == "*", p.Listen == "0.0.0.0", p.Listen == "::":
+		return "localhost"
+	}
+	return p.Listen
 }
 
 // quoted writes a value of a connection string.
