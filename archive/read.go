@@ -196,7 +196,7 @@ func (c *checker) judge(ctx context.Context, w wal.Walk) error {
 	case c.name.Kind() == wal.KindPartial:
 		return c.judgePartial(ctx, w)
 	case w.Status == wal.Damaged && !v.vouches():
-		return fmt.Errorf("%w: at %s: %s", ErrDamaged, w.End, w.Reason)
+		return c.damage(w)
 	}
 	later, err := v.laterThan(ctx, c.name)
 	if err != nil {
@@ -228,7 +228,22 @@ func (c *checker) judgePartial(ctx context.Context, w wal.Walk) error {
 	case err != nil:
 		return fmt.Errorf("its WAL stops at %s; look for where its timeline was left: %w", w.End, err)
 	}
-	return fmt.Errorf("%w: at %s: %s", ErrDamaged, w.End, w.Reason)
+	return c.damage(w)
+}
+
+// damage says where the records of a raw segment are not sound. One that crosses
+// into it was joined with its beginning: nothing tells which of the two parts is
+// the wrong one.
+func (c *checker) damage(w wal.Walk) error {
+	err := fmt.Errorf("%w: at %s: %s", ErrDamaged, w.End, w.Reason)
+	start, startErr := c.name.Start(c.view.id.SegmentSize)
+	if startErr != nil || w.End > start {
+		return err
+	}
+	return hinted{
+		fmt.Errorf("%w; the record comes from the segment before, which may be the damaged one", err),
+		"hold both against pg_wal or another archive; pitr wal quarantine --force sets the one before aside",
+	}
 }
 
 // laterThan tells what shows that the WAL went on after a segment that is there.

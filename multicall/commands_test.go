@@ -87,12 +87,17 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, content, 0o600)
 }
 
-// cmdFlip is `flip FILE`: one bit in the middle of it.
+// cmdFlip is `flip FILE [AT]`: one bit of that byte, or in the middle of it.
 func cmdFlip(ts *testscript.TestScript, _ bool, args []string) {
 	name := ts.MkAbs(args[0])
 	content, err := os.ReadFile(name)
 	ts.Check(err)
-	content[len(content)/2] ^= 8
+	at := int64(len(content) / 2)
+	if len(args) > 1 {
+		at, err = parseSize(args[1])
+		ts.Check(err)
+	}
+	content[at] ^= 8
 	ts.Check(os.WriteFile(name, content, 0o600))
 }
 
