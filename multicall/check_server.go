@@ -1,6 +1,7 @@
 package multicall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,9 @@ func (c *checkup) server(ctx context.Context, cfg Config) serverSide {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	s, err := pg.Dial(ctx, p)
+	// The server is the one in pgdata, whatever service somebody uses elsewhere.
+	os.Unsetenv("PGSERVICE")
+	s, err := pg.Dial(ctx, p, cmp.Or(getenv(c.environ, "PGDATABASE"), "postgres"))
 	if err != nil {
 		c.add(warning, what, "PGUSER, PGPASSWORD or .pgpass say how to log in", "cannot be asked: %v", err)
 		return serverSide{}

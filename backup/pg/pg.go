@@ -3,7 +3,6 @@
 package pg
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,13 +70,13 @@ type Server struct {
 }
 
 // Dial connects to the server of a data directory through its Unix socket, or
-// where it has none through TCP. User, password and database come from libpq's
-// environment and files (PGUSER, PGDATABASE, .pgpass); the database is otherwise
-// postgres. Where the environment says that another server is, or how to reach
-// it, does not count. It reads the environment and changes it for a moment, so
-// nothing else may do either meanwhile.
-func Dial(ctx context.Context, p Postmaster) (*Server, error) {
-	config, err := p.config()
+// where it has none through TCP. User and password come from libpq's environment
+// and files (PGUSER, .pgpass), as pgx reads them. Where the environment says that
+// another server is, or how to reach it, does not count; a PGSERVICE that cannot
+// be found is an error all the same, which no connection string prevents: the
+// caller takes it out of the environment.
+func Dial(ctx context.Context, p Postmaster, database string) (*Server, error) {
+	config, err := p.config(database)
 	if err != nil {
 		return nil, err
 	}
@@ -88,15 +87,8 @@ func Dial(ctx context.Context, p Postmaster) (*Server, error) {
 	return &Server{conn}, nil
 }
 
-// config says how to reach the server. What pgx reads from the environment by
-// itself is overruled, but for a service: no connection string turns that off,
-// and one that cannot be found is an error.
-func (p Postmaster) config() (*pgx.ConnConfig, error) {
-	if service, set := os.LookupEnv("PGSERVICE"); set {
-		os.Unsetenv("PGSERVICE")
-		defer os.Setenv("PGSERVICE", service)
-	}
-	database := cmp.Or(os.Getenv("PGDATABASE"), "postgres")
+// config says how to reach the server.
+func (p Postmaster) config(database string) (*pgx.ConnConfig, error) {
 	return pgx.ParseConfig(fmt.Sprintf("host=%s port=%d dbname=%s sslmode=prefer sslrootcert='' target_session_attrs=any connect_timeout=0 application_name=pitr",
 		quoted(p.host()), p.Port, quoted(database)))
 }

@@ -90,9 +90,8 @@ func TestQuotedValueIsOneValue(t *testing.T) {
 func TestEnvironmentDoesNotLeadElsewhere(t *testing.T) {
 	for name, value := range map[string]string{
 		"PGHOST": "elsewhere", "PGPORT": "abc", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/nowhere/root.crt",
-		"PGSERVICE": "nowhere", "PGSERVICEFILE": "/nowhere/pg_service.conf",
 		"PGTARGETSESSIONATTRS": "standby", "PGCONNECT_TIMEOUT": "soon", "PGAPPNAME": "somebody",
-		"PGUSER": "operator", "PGPASSWORD": "geheim", "PGDATABASE": "",
+		"PGUSER": "operator", "PGPASSWORD": "geheim", "PGDATABASE": "theirs",
 	} {
 		t.Setenv(name, value)
 	}
@@ -101,7 +100,7 @@ func TestEnvironmentDoesNotLeadElsewhere(t *testing.T) {
 		"10.1.2.3":  {Port: 5433, Listen: "10.1.2.3"},
 		"localhost": {Port: 5433, Listen: "*"},
 	} {
-		c, err := p.config()
+		c, err := p.config("postgres")
 		if err != nil {
 			t.Errorf("%s: %v", host, err)
 			continue
@@ -118,11 +117,7 @@ func TestEnvironmentDoesNotLeadElsewhere(t *testing.T) {
 			}
 		}
 	}
-	if got := os.Getenv("PGSERVICE"); got != "nowhere" {
-		t.Errorf("afterwards: got PGSERVICE %q, want it as it was", got)
-	}
-	t.Setenv("PGDATABASE", "it's mine")
-	if c, err := (Postmaster{Port: 5433, SocketDir: "/run/pg"}).config(); err != nil || c.Database != "it's mine" {
-		t.Errorf("got %v, want the database of the environment", err)
+	if c, err := (Postmaster{Port: 5433, SocketDir: "/run/pg"}).config("it's mine"); err != nil || c.Database != "it's mine" {
+		t.Errorf("got %v, %v, want the database that was asked for", c, err)
 	}
 }
