@@ -27,9 +27,10 @@ setup: ## install what the tests and the demo need (as root; otherwise say what 
 
 test: setup unit live ## every test: the packages with the race detector, then real servers
 
-unit: ## the packages' own tests, with the race detector
+# The race detector makes it slow to fail every operation in turn, so with it only some are: all of them without it.
+unit: ## the packages' own tests, then again with the race detector
 	@test/setup --unit
-	@$(list); $(GO) test -race $$packages
+	@$(list); $(GO) test $$packages && $(GO) test -race -short $$packages
 
 live: ## end to end on PostgreSQL 13 to 18 (after make setup)
 	$(GO) test -count=1 -parallel 6 -timeout 20m ./test
