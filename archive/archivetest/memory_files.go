@@ -32,9 +32,15 @@ type memoryFile struct {
 	n *node
 }
 
+// largeWrite is more than a small file has.
+const largeWrite = 100 << 10
+
 func (f *memoryFile) Write(p []byte) (int, error) {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
+	if f.n.content == nil && len(p) > largeWrite {
+		f.n.content = make([]byte, 0, 5*len(p)) // a segment, most likely
+	}
 	f.n.content = append(f.n.content, p...)
 	return len(p), nil
 }

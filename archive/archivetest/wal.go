@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/rand/v2"
+	"slices"
 
 	"pitr/archive/wal"
 )
@@ -47,11 +48,12 @@ func NewWAL(systemID uint64, major int, tli wal.TimelineID, size wal.SegmentSize
 
 // Next returns the name and the content of the next segment.
 func (w *WAL) Next() (wal.Name, []byte) {
+	w.done = slices.Grow(w.done, int(w.Size))
 	for len(w.done) < int(w.Size) {
 		w.record()
 	}
 	segment := w.done[:w.Size:w.Size]
-	w.done = append([]byte(nil), w.done[w.Size:]...)
+	w.done = slices.Clone(w.done[w.Size:])
 	name := wal.SegmentName(w.Timeline, w.number, w.Size)
 	w.number++
 	return name, segment
@@ -71,9 +73,11 @@ func (w *WAL) record() {
 func (w *WAL) Record(length int) {
 	body := []byte{254}
 	body = binary.LittleEndian.AppendUint32(body, uint32(length))
-	for range length {
-		body = append(body, byte(w.random.IntN(16)))
+	body = slices.Grow(body, length+8)
+	for len(body) < 5+length {
+		body = binary.LittleEndian.AppendUint64(body, w.random.Uint64()&0x0F0F0F0F0F0F0F0F)
 	}
+	body = body[:5+length]
 	header := make([]byte, recordHeader)
 	binary.LittleEndian.PutUint32(header[0:], uint32(recordHeader+len(body)))
 	binary.LittleEndian.PutUint32(header[4:], 700+w.random.Uint32N(100))
@@ -91,26 +95,25 @@ func (w *WAL) Record(length int) {
 	w.write(append(header, body...))
 }
 
-func (w *WAL) align() {
-	for w.at%8 != 0 {
-		w.put(0)
-	}
-}
+func (w *WAL) align() { w.put(make([]byte, -w.at%8)) }
 
 func (w *WAL) write(b []byte) {
-	for i, c := range b {
+	for len(b) > 0 {
 		if len(w.page) == 0 {
-			w.rest = uint32(len(b) - i)
+			w.rest = uint32(len(b))
 			w.pageHeader()
 			w.rest = 0
 		}
-		w.put(c)
+		n := min(len(b), blockSize-len(w.page))
+		w.put(b[:n])
+		b = b[n:]
 	}
 }
 
-func (w *WAL) put(c byte) {
-	w.page = append(w.page, c)
-	w.at++
+// put appends bytes that end on the current page.
+func (w *WAL) put(b []byte) {
+	w.page = append(w.page, b...)
+	w.at += uint64(len(b))
 	if len(w.page) == blockSize {
 		w.done = append(w.done, w.page...)
 		w.page = w.page[:0]
