@@ -158,7 +158,6 @@ func (v view) keepPartial(ctx context.Context, name wal.Name, src Source, walk w
 	}
 	v.opts.Log.Warn("the WAL of this segment ends inside it: it is stored as .partial",
 		"archive", v.name, "file", name, "at", walk.End, "reason", walk.Reason)
-	done.Walk = walk
 	return done, nil
 }
 
