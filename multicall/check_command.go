@@ -154,9 +154,16 @@ func literals(words []*syntax.Word) ([]string, error) {
 	return all, nil
 }
 
-// literal is a word without its quotes. One that the shell would replace by
-// something else is an error.
+// literal is a word without its quotes, as PostgreSQL gives it to the shell:
+// %% is %.
 func literal(w *syntax.Word) (string, error) {
+	text, err := unquoted(w)
+	return strings.ReplaceAll(text, "%%", "%"), err
+}
+
+// unquoted is a word without its quotes. One that the shell would replace by
+// something else is an error.
+func unquoted(w *syntax.Word) (string, error) {
 	if w == nil {
 		return "", nil
 	}
@@ -168,7 +175,7 @@ func literal(w *syntax.Word) (string, error) {
 		case *syntax.SglQuoted:
 			b.WriteString(p.Value)
 		case *syntax.DblQuoted:
-			inner, err := literal(&syntax.Word{Parts: p.Parts})
+			inner, err := unquoted(&syntax.Word{Parts: p.Parts})
 			if err != nil {
 				return "", err
 			}
@@ -177,7 +184,7 @@ func literal(w *syntax.Word) (string, error) {
 			return "", errOpaque
 		}
 	}
-	return strings.ReplaceAll(b.String(), "%%", "%"), nil
+	return b.String(), nil
 }
 
 // unescaped drops the backslashes that keep the shell from its own reading.

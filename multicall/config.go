@@ -16,7 +16,7 @@ const defaultConfigFile = "/etc/pitr/pitr.ini"
 // Config is what is in force: the first of flag, environment, file and default
 // that has a key decides it.
 type Config struct {
-	Archive       []*url.URL // file:// and an absolute, clean path
+	Archive       []*url.URL // file:// or sftp:// with an absolute, clean path
 	PGData        string     // absolute, or ""
 	Layout        string     // "", "tree" or "flat"
 	CompressLevel int        // 1 to 19
@@ -27,12 +27,37 @@ type Config struct {
 	State         string // "online" or "offline"
 	Debug         bool
 
+	// For archives over SSH.
+	IdentityFiles  []string      // absolute, or ~/...
+	KnownHosts     []string      // absolute, or ~/...
+	HostKeyPolicy  string        // "strict" or "accept-new"
+	SSHCommand     []string      // an external program and its options; nil is the built-in client
+	SSHTimeout     time.Duration // > 0
+	AllowNoFsync   bool
+	RateLimit      int64 // bytes a second; 0 is none
+	VerifyAfterPut bool
+
+	// pitrtools' cmd_archiver.ini.
+	Slaves          []string // hosts
+	RArchiveDir     string   // absolute, or ""
+	LArchiveDir     string   // absolute, or ""
+	User            string   // on the slaves; "" is whoever ssh would be
+	SSHOptions      []string // Key=Value of ssh_config(5)
+	RsyncFlags      []string
+	NotifyOK        program
+	NotifyWarning   program
+	NotifyCritical  program
+	QueueWait       time.Duration
+	MaxQueueWorkers int
+	SSHDebug        bool
+
 	// File is the configuration file that was read, or "".
 	File string
 	// Warnings are what `pitr config check` tells and nobody else.
 	Warnings []string
 
-	origins map[string]value
+	origins    map[string]value
+	rsyncLimit int64 // of --bwlimit, bytes a second; 0 is none
 }
 
 // value is a setting's text and where it came from.
@@ -40,6 +65,9 @@ type value struct {
 	text string
 	from string // "flag --key", "environment PITR_KEY", "FILE line 3", "default"
 }
+
+// fromDefault is where a value comes from that nobody has set.
+const fromDefault = "default"
 
 // Origin tells where the value of a key came from.
 func (c Config) Origin(key string) string { return c.origins[key].from }
@@ -119,7 +147,7 @@ func (from configSources) lookup(s setting, file configFile) value {
 	if v, ok := file.values[s.key]; ok {
 		return v
 	}
-	return value{s.def, "default"}
+	return value{s.def, fromDefault}
 }
 
 // getenv is the value of a variable. An empty one counts as not set.
@@ -159,7 +187,14 @@ func (c Config) contradictions() []error {
 			problems = append(problems, hint(fmt.Errorf("restore_from (%s): %q is none of the archives", c.Origin("restore_from"), u), "add it to archive, or choose one of: %s", c.origins["archive"].text))
 		}
 	}
+	if len(c.Archive) > 0 && len(c.Slaves) > 0 {
+		problems = append(problems, hint(fmt.Errorf("archive (%s) and slaves (%s) are both set", c.Origin("archive"), c.Origin("slaves")),
+			"a configuration has archives, for archive_command, or slaves, for cmd_archiver: two files can have both."))
+	}
 	for _, u := range c.Archive {
+		if u.Scheme != "file" {
+			continue
+		}
 		// By their names only: to ask the disks could take for ever here.
 		if c.PGData != "" && (below(u.Path, c.PGData) || below(c.PGData, u.Path)) {
 			problems = append(problems, archiveInPGData(u, c.PGData))

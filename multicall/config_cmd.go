@@ -110,11 +110,16 @@ func (cmd configShowCmd) Run(c *call, flags *settingFlags) error {
 	return errors.Join(w.Flush(), bad)
 }
 
-// shown is the configuration without its secrets.
+// shown is the configuration without its secrets. Of pitrtools' keys it has
+// those that somebody has set.
 func (c Config) shown() []shown {
 	var lines []shown
-	for _, s := range settings() {
+	own := len(ownSettings()) + len(sshSettings())
+	for i, s := range settings() {
 		v := c.origins[s.key]
+		if i >= own && v.from == fromDefault {
+			continue
+		}
 		text := redacted(strings.ReplaceAll(v.text, "\n", " "))
 		lines = append(lines, shown{s.key, text, v.from})
 	}

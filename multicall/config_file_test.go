@@ -79,7 +79,7 @@ func TestConfigFileModes(t *testing.T) {
 		{0o664, "state: online", ""},
 		{0o646, "state: online", "everybody may write it"},
 		{0o666, "state: online", "chmod go-w"},
-		{0o600, "archive: sftp://u:p@h/a", "file:// only"},
+		{0o600, "archive: sftp://u:p@h/a", "has a password in it"},
 		{0o640, "archive: sftp://u:p@h/a", "archive holds a secret"},
 		{0o604, "archive: sftp://u:p@h/a", "chmod 600"},
 		{0o644, "archive: file:///a/%(u)s\nu: x://y:z@h", "u holds a secret"},

@@ -34,6 +34,33 @@ func samples() map[string][2]string {
 		"push_timeout":   {"5", "2m"},
 		"state":          {"offline", "online"},
 		"debug":          {"on", "off"},
+
+		"identity_file":    {"/k/a", "~/.ssh/a, /k/b"},
+		"known_hosts":      {"/k/hosts", "~/.ssh/hosts"},
+		"host_key_policy":  {"accept-new", "strict"},
+		"ssh_command":      {"ssh -F none", "/usr/bin/ssh"},
+		"ssh_timeout":      {"5", "1m"},
+		"allow_no_fsync":   {"on", "off"},
+		"rate_limit":       {"20MB", "500kB"},
+		"verify_after_put": {"on", "off"},
+
+		"slaves":            {"a", "b, 10.0.0.1"},
+		"r_archivedir":      {"/a", "/b"},
+		"l_archivedir":      {"/a", "/b"},
+		"user":              {"a", "b"},
+		"ssh":               {"/usr/bin/ssh", "ssh -p 22"},
+		"rsync_flags":       {"-z", "--bwlimit=100"},
+		"notify_ok":         {"echo OK", "true"},
+		"notify_warning":    {"echo OK", "true | cat"},
+		"notify_critical":   {"echo OK", "true"},
+		"queue_wait":        {"5", "1m"},
+		"max_queue_workers": {"2", "8"},
+		"ssh_debug":         {"on", "off"},
+		"rsync_bin":         {"/usr/bin/rsync", "/bin/rsync"},
+		"pgcontroldata":     {"/usr/bin/pg_controldata", "/bin/x"},
+		"includepath":       {"/a", "/b"},
+		"rsync_version":     {"3", "2"},
+		"queue_user":        {"a", "b"},
 	}
 }
 
@@ -167,7 +194,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"archive: /srv/a", []string{`"/srv/a" is not a URL`, "write file:///srv/a"}},
 		{"archive: /srv/a b", []string{"write file:///srv/a%20b"}},
 		{"archive: srv", []string{`"srv" is not a URL`}},
-		{"archive: sftp://backup1/srv", []string{"this version knows file:// only"}},
+		{"archive: s3://backup1/srv", []string{"this version knows file:// and sftp:// only"}},
 		{"archive: sftp://u:geheim@backup1/srv", []string{"sftp://u:***@backup1/srv"}},
 		{"archive: sftp://u:ge%heim@backup1/srv", []string{"sftp://u:***@backup1/srv"}},
 		{"archive: file://srv/a", []string{"names a host", "three slashes"}},
@@ -196,7 +223,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"state: on", []string{"online, offline"}},
 		{"debug: perhaps", []string{"neither on nor off"}},
 		{"push_timout: 5", []string{"line 1: unknown key push_timout", `did you mean "push_timeout"?`}},
-		{"rsync_bin: /usr/bin/rsync", []string{"unknown key rsync_bin", "known are: archive, pgdata"}},
+		{"xyz: /usr/bin/rsync", []string{"unknown key xyz", "known are: archive, pgdata"}},
 		{"[server]\nwhat", []string{"line 1: unknown section", "line 2:"}},
 	}
 	for _, tt := range tests {
@@ -311,7 +338,7 @@ func TestRedacted(t *testing.T) {
 func TestNearest(t *testing.T) {
 	for in, want := range map[string]string{
 		"archives": "archive", "push_timout": "push_timeout", "restore_retries": "restore_retry", "compresslevel": "compress_level",
-		"rsync_bin": "", "xyz": "", strings.Repeat("archive", 1000): "",
+		"wgpqk": "", "xyz": "", strings.Repeat("archive", 1000): "",
 	} {
 		if got := nearest(in, settingKeys()); got != want {
 			t.Errorf("%.40s: got %q, want %q", in, got, want)

@@ -3,6 +3,7 @@ package multicall
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,9 +25,13 @@ type setting struct {
 
 // settings is the table of all keys, in the order in which they are shown.
 func settings() []setting {
+	return slices.Concat(ownSettings(), sshSettings(), pitrtoolsSettings())
+}
+
+func ownSettings() []setting {
 	return []setting{
 		{
-			key: "archive", help: "Archives, comma separated: file:///abs/dir,...",
+			key: "archive", help: "Archives, comma separated: file:///abs/dir, sftp://user@host:port/abs/dir.",
 			flag: func(f *settingFlags) *string { return f.Archive },
 			set:  func(c *Config, v string) (err error) { c.Archive, err = parseArchives(v); return err },
 		},
@@ -93,6 +98,34 @@ type settingFlags struct {
 	PushTimeout   *string `group:"Settings" placeholder:"TIME" help:"${help_push_timeout}"`
 	State         *string `group:"Settings" placeholder:"WORD" help:"${help_state}"`
 	Debug         *onOff  `group:"Settings" help:"${help_debug}"`
+
+	IdentityFile   *string `group:"SSH" placeholder:"FILE,..." help:"${help_identity_file}"`
+	KnownHosts     *string `group:"SSH" placeholder:"FILE,..." help:"${help_known_hosts}"`
+	HostKeyPolicy  *string `group:"SSH" placeholder:"WORD" help:"${help_host_key_policy}"`
+	SSHCommand     *string `group:"SSH" name:"ssh-command" placeholder:"CMD" help:"${help_ssh_command}"`
+	SSHTimeout     *string `group:"SSH" name:"ssh-timeout" placeholder:"TIME" help:"${help_ssh_timeout}"`
+	AllowNoFsync   *onOff  `group:"SSH" help:"${help_allow_no_fsync}"`
+	RateLimit      *string `group:"SSH" placeholder:"SIZE" help:"${help_rate_limit}"`
+	VerifyAfterPut *onOff  `group:"SSH" help:"${help_verify_after_put}"`
+
+	// pitrtools' own; its users have them in a file.
+	Slaves          *string `hidden:"" help:"${help_slaves}"`
+	RArchiveDir     *string `hidden:"" name:"r-archivedir" help:"${help_r_archivedir}"`
+	LArchiveDir     *string `hidden:"" name:"l-archivedir" help:"${help_l_archivedir}"`
+	User            *string `hidden:"" help:"${help_user}"`
+	SSH             *string `hidden:"" name:"ssh" help:"${help_ssh}"`
+	RsyncFlags      *string `hidden:"" help:"${help_rsync_flags}"`
+	NotifyOK        *string `hidden:"" name:"notify-ok" help:"${help_notify_ok}"`
+	NotifyWarning   *string `hidden:"" help:"${help_notify_warning}"`
+	NotifyCritical  *string `hidden:"" help:"${help_notify_critical}"`
+	QueueWait       *string `hidden:"" help:"${help_queue_wait}"`
+	MaxQueueWorkers *string `hidden:"" help:"${help_max_queue_workers}"`
+	SSHDebug        *onOff  `hidden:"" name:"ssh-debug" help:"${help_ssh_debug}"`
+	RsyncBin        *string `hidden:"" help:"${help_rsync_bin}"`
+	PGControlData   *string `hidden:"" name:"pgcontroldata" help:"${help_pgcontroldata}"`
+	IncludePath     *string `hidden:"" name:"includepath" help:"${help_includepath}"`
+	RsyncVersion    *string `hidden:"" help:"${help_rsync_version}"`
+	QueueUser       *string `hidden:"" help:"${help_queue_user}"`
 }
 
 // settingVars brings the table's texts into the flags' help.

@@ -1,10 +1,12 @@
 package multicall
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -28,7 +30,7 @@ func parseArchives(v string) ([]*url.URL, error) {
 	return urls, nil
 }
 
-// parseArchive reads one archive: file:// and an absolute path in this version.
+// parseArchive reads one archive: file:// or sftp:// with an absolute path.
 // Its errors show the text without a password; those of net/url would not.
 func parseArchive(s string) (*url.URL, error) {
 	switch {
@@ -47,26 +49,66 @@ func parseArchive(s string) (*url.URL, error) {
 		}
 		return nil, err
 	}
-	if u.Scheme != "file" {
-		return nil, fmt.Errorf("%q: this version knows file:// only", redacted(s))
+	switch u.Scheme {
+	case "file":
+		return fileURL(s, u)
+	case "sftp":
+		return sftpURL(s, u)
 	}
-	return fileURL(s, u)
+	return nil, fmt.Errorf("%q: this version knows file:// and sftp:// only", redacted(s))
 }
 
 func fileURL(s string, u *url.URL) (*url.URL, error) {
-	switch {
-	case u.Host != "" || u.User != nil:
+	if u.Host != "" || u.User != nil {
 		return nil, hint(fmt.Errorf("%q names a host, and file:// is always this one", redacted(s)), "an absolute path has three slashes: file:///srv/archive")
-	case u.Opaque != "" || !strings.HasPrefix(u.Path, "/"):
-		return nil, fmt.Errorf("%q has no absolute path", s)
-	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(s, "#"):
-		return nil, hint(fmt.Errorf("%q has more than a path", redacted(s)), "in a path, ? is written %%3F and # is written %%23.")
-	case strings.ContainsRune(u.Path, 0):
-		return nil, fmt.Errorf("%q has a zero byte in it", s)
-	case path.Clean(u.Path) == "/":
-		return nil, fmt.Errorf("%q is the root of the file system", s)
+	}
+	if err := onlyPath(s, u); err != nil {
+		return nil, err
 	}
 	return &url.URL{Scheme: "file", Path: path.Clean(u.Path)}, nil
+}
+
+// sftpURL accepts sftp://user@host:port/abs/dir. User and port may be missing.
+func sftpURL(s string, u *url.URL) (*url.URL, error) {
+	user := u.User.Username()
+	_, password := u.User.Password()
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), "22"), 10, 16)
+	switch {
+	case password:
+		return nil, hint(fmt.Errorf("%q has a password in it", redacted(s)), "pitr logs in with keys: leave the password out, and see identity_file.")
+	case u.Host == "":
+		return nil, hint(fmt.Errorf("%q names no host", s), "write sftp://user@host/srv/archive")
+	case err != nil || port == 0:
+		return nil, fmt.Errorf("%q has no port that can be: %q", s, u.Port())
+	case strings.HasSuffix(u.Host, ":"):
+		return nil, fmt.Errorf("%q has no port after its colon", s)
+	}
+	if err := errors.Join(hostName(u.Hostname()), userName(user)); err != nil {
+		return nil, fmt.Errorf("%q: %w", s, err)
+	}
+	if err := onlyPath(s, u); err != nil {
+		return nil, err
+	}
+	clean := &url.URL{Scheme: "sftp", Host: u.Host, Path: path.Clean(u.Path)}
+	if user != "" {
+		clean.User = url.User(user)
+	}
+	return clean, nil
+}
+
+// onlyPath refuses what an archive's URL has no use for.
+func onlyPath(s string, u *url.URL) error {
+	switch {
+	case u.Opaque != "" || !strings.HasPrefix(u.Path, "/"):
+		return fmt.Errorf("%q has no absolute path", s)
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(s, "#"):
+		return hint(fmt.Errorf("%q has more than a path", redacted(s)), "in a path, ? is written %%3F and # is written %%23.")
+	case strings.ContainsRune(u.Path, 0):
+		return fmt.Errorf("%q has a zero byte in it", s)
+	case path.Clean(u.Path) == "/":
+		return fmt.Errorf("%q is the root of the file system", s)
+	}
+	return nil
 }
 
 // names tells whether the list has this archive.
