@@ -30,7 +30,7 @@ type fault struct {
 	stall           bool // nothing gets through any more, and the connection stays
 }
 
-func lost(n, at int64) bool { return n < at }
+func lost(n, at int64) bool  { return n < at }
 func passes(_, _ int64) bool { return true }
 
 var connectionFaults = []fault{
@@ -175,8 +175,8 @@ func pushOverFault(t *testing.T, root string, there *archive.Archive, f fault, a
 	var came atomic.Int64
 	var s *server
 	s = newServer(t, faulty(f, at, func() net.Conn { return s.newest() }, &came))
-	fsys := s.newFS(func(o *Options) { o.Root, o.Timeout = root, 10 * time.Second })
-	const budget = 500 * time.Millisecond
+	fsys := s.newFS(func(o *Options) { o.Root, o.Timeout = root, 10*time.Second })
+	const budget = 250 * time.Millisecond
 	ctx, cancel := context.WithTimeout(t.Context(), 20*budget)
 	if f.stall {
 		ctx, cancel = context.WithTimeout(t.Context(), budget)

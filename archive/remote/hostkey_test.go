@@ -106,7 +106,7 @@ func TestHostCertificate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.config.AddHostKey(with)
+	s.change(func(c *ssh.ServerConfig) { c.AddHostKey(with) })
 	believe := func(key ssh.PublicKey) func(*Options) {
 		return writeHosts(t, s, "@cert-authority * "+strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))))
 	}

@@ -137,11 +137,13 @@ func TestLoginIsRefused(t *testing.T) {
 // A server that wants a password is told apart, and nobody is asked.
 func TestPasswordIsNotAsked(t *testing.T) {
 	s := newServer(t, openSSH)
-	s.config.PublicKeyCallback = nil
-	s.config.PasswordCallback = func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) {
-		t.Error("a password was sent")
-		return nil, errors.New("no")
-	}
+	s.change(func(c *ssh.ServerConfig) {
+		c.PublicKeyCallback = nil
+		c.PasswordCallback = func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) {
+			t.Error("a password was sent")
+			return nil, errors.New("no")
+		}
+	})
 	wantRefused(t, reach(t, s.newFS()), ErrLogin, "the server takes: password", "nobody is asked")
 }
 
@@ -185,7 +187,7 @@ func TestCertificate(t *testing.T) {
 	checker := &ssh.CertChecker{IsUserAuthority: func(key ssh.PublicKey) bool {
 		return string(key.Marshal()) == string(authority.PublicKey().Marshal())
 	}}
-	s.config.PublicKeyCallback = checker.Authenticate
+	s.change(func(c *ssh.ServerConfig) { c.PublicKeyCallback = checker.Authenticate })
 	if err := reach(t, s.newFS(func(o *Options) { o.IdentityFiles = []string{path} })); err != nil {
 		t.Error(err)
 	}

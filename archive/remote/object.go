@@ -36,6 +36,8 @@ type object struct {
 	file   *sftp.File
 	chunks map[int64]*chunk // by number
 	closed bool
+	// reopened: over another connection than the first one.
+	reopened bool
 }
 
 // chunk is a part of a file.
@@ -117,7 +119,7 @@ func (f *FS) open(s *session, name string) (opened, *chunk, error) {
 func (f *FS) readChunk(o opened, at, n int64) ([]byte, error) {
 	buf := make([]byte, n)
 	got, err := o.file.ReadAt(buf, at)
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) && !isLost(err) {
 		err = nil
 	}
 	return buf[:got], err
@@ -209,7 +211,7 @@ func (o *object) copyFrom(p []byte, off int64) (int, error) {
 		return 0, context.Cause(o.ctx)
 	}
 	if err := s.broken(c.err); errors.Is(err, ErrLost) {
-		return 0, o.reopen(s)
+		return 0, o.reopen(s, err)
 	} else if err != nil {
 		return 0, unproven(err)
 	}
@@ -233,10 +235,20 @@ func (o *object) chunk(i int64) (*chunk, *session, error) {
 	return o.chunks[i], o.s, nil
 }
 
-// reopen goes on over a new connection when the one of s broke. What is stored
-// never changes, and what was read is verified as a whole.
-func (o *object) reopen(s *session) error {
+// reopen goes on over a new connection when the one of s broke, once. What is
+// stored never changes, and what was read is verified as a whole.
+func (o *object) reopen(s *session, lost error) error {
 	o.f.forget(s)
+	o.mu.Lock()
+	may := o.s != s || !o.reopened
+	o.mu.Unlock()
+	if !may {
+		return lost
+	}
+	return o.openAgain(s)
+}
+
+func (o *object) openAgain(s *session) error {
 	now, err := again(o.ctx, o.f, func(s *session) (opened, error) {
 		now, _, err := o.f.open(s, o.name)
 		return now, err
@@ -254,7 +266,7 @@ func (o *object) reopen(s *session) error {
 		now.close()
 		return nil
 	}
-	o.s, o.file, o.chunks = now.s, now.file, map[int64]*chunk{}
+	o.s, o.file, o.chunks, o.reopened = now.s, now.file, map[int64]*chunk{}, true
 	return nil
 }
 

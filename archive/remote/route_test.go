@@ -115,8 +115,8 @@ func TestJumpHosts(t *testing.T) {
 	if err := reach(t, s.newFS(writeConfig(t, s, lines...))); err != nil {
 		t.Fatal(err)
 	}
-	if first.jumps != 1 || second.jumps != 1 || s.jumps != 0 {
-		t.Errorf("got %d, %d, %d jumps, want 1, 1, 0", first.jumps, second.jumps, s.jumps)
+	if a, b, c := first.jumps.Load(), second.jumps.Load(), s.jumps.Load(); a != 1 || b != 1 || c != 0 {
+		t.Errorf("got %d, %d, %d jumps, want 1, 1, 0", a, b, c)
 	}
 	second.stop()
 	wantRefused(t, reach(t, s.newFS(writeConfig(t, s, lines...))), ErrConnect, "through the jump host")

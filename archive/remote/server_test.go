@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,14 +57,13 @@ type server struct {
 	t         *testing.T
 	listener  net.Listener
 	config    *ssh.ServerConfig
-	serve     subsystem
+	serve     subsystem // nil: there is none
 	host      ssh.Signer
 	dir       string // keys, known_hosts, and the archive's parent
-	noSFTP    bool
 	mu        sync.Mutex
 	conns     []net.Conn
-	accepted  int
-	jumps     int // direct-tcpip channels that were opened
+	accepted  atomic.Int64
+	jumps     atomic.Int64 // direct-tcpip channels that were opened
 	allowed   [][]byte
 	connected sync.WaitGroup
 }
@@ -110,7 +110,7 @@ func (s *server) listen() {
 			}
 			s.mu.Lock()
 			s.conns = append(s.conns, c)
-			s.accepted++
+			s.accepted.Add(1)
 			s.mu.Unlock()
 			s.connected.Go(func() { s.handle(c) })
 		}
@@ -126,6 +126,13 @@ func (s *server) allow(key ssh.PublicKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.allowed = append(s.allowed, key.Marshal())
+}
+
+// change changes how the server is from now on.
+func (s *server) change(how func(*ssh.ServerConfig)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	how(s.config)
 }
 
 // know writes known_hosts.
@@ -153,7 +160,10 @@ func (s *server) stop() {
 }
 
 func (s *server) handle(c net.Conn) {
-	conn, channels, requests, err := ssh.NewServerConn(c, s.config)
+	s.mu.Lock()
+	config := *s.config
+	s.mu.Unlock()
+	conn, channels, requests, err := ssh.NewServerConn(c, &config)
 	if err != nil {
 		_ = c.Close()
 		return
@@ -176,7 +186,7 @@ func (s *server) channel(n ssh.NewChannel) {
 	}
 	defer ch.Close()
 	for r := range requests {
-		ok := r.Type == "subsystem" && string(r.Payload[4:]) == "sftp" && !s.noSFTP
+		ok := r.Type == "subsystem" && string(r.Payload[4:]) == "sftp" && s.serve != nil
 		_ = r.Reply(ok, nil)
 		if ok {
 			_ = s.serve(ch)
@@ -202,9 +212,7 @@ func (s *server) forward(n ssh.NewChannel) {
 		_ = n.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
-	s.mu.Lock()
-	s.jumps++
-	s.mu.Unlock()
+	s.jumps.Add(1)
 	ch, requests, err := n.Accept()
 	if err != nil {
 		return

@@ -70,8 +70,7 @@ func TestWhatIsNoSSHServer(t *testing.T) {
 }
 
 func TestServerWithoutSFTP(t *testing.T) {
-	s := newServer(t, openSSH)
-	s.noSFTP = true
+	s := newServer(t, nil)
 	wantRefused(t, reach(t, s.newFS()), ErrConnect, "does not offer SFTP", "Subsystem sftp")
 	noisy := newServer(t, func(ch ssh.Channel) error {
 		_, err := io.WriteString(ch, "Welcome to this host!\r\n")
@@ -186,12 +185,12 @@ func TestPublishAndRemoveDoNotReconnect(t *testing.T) {
 		if err := reach(t, f); err != nil {
 			t.Fatal(err)
 		}
-		before := s.accepted
+		before := s.accepted.Load()
 		s.cut()
 		if err := do(); !errors.Is(err, ErrLost) || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: got %v, want %v", name, err, ErrLost)
 		}
-		if s.accepted != before {
+		if s.accepted.Load() != before {
 			t.Errorf("%s connected", name)
 		}
 	}
