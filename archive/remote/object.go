@@ -97,7 +97,7 @@ func (f *FS) open(s *session, name string) (opened, *chunk, error) {
 	s.background(func() {
 		defer close(first.done)
 		first.err = errLiar // unless it comes to an end
-		first.data, first.err = f.readChunk(o, 0, int64(s.chunk))
+		first.data, first.err = readChunk(file, 0, int64(s.chunk))
 	})
 	o.info, err = told(file.Stat())
 	switch {
@@ -116,9 +116,9 @@ func (f *FS) open(s *session, name string) (opened, *chunk, error) {
 }
 
 // readChunk reads up to n bytes. That the file ends earlier is no error.
-func (f *FS) readChunk(o opened, at, n int64) ([]byte, error) {
+func readChunk(file *sftp.File, at, n int64) ([]byte, error) {
 	buf := make([]byte, n)
-	got, err := o.file.ReadAt(buf, at)
+	got, err := file.ReadAt(buf, at)
 	if errors.Is(err, io.EOF) && !isLost(err) {
 		err = nil
 	}
@@ -182,7 +182,7 @@ func (o *object) release(first, last int64) {
 // ask fetches a chunk. The caller holds mu.
 func (o *object) ask(i int64) *chunk {
 	c := &chunk{done: make(chan nothing)}
-	at := opened{s: o.s, file: o.file}
+	file := o.file
 	o.s.background(func() {
 		defer close(c.done)
 		c.err = errLiar // unless it comes to an end
@@ -193,7 +193,7 @@ func (o *object) ask(i int64) *chunk {
 				return
 			}
 		}
-		c.data, c.err = o.f.readChunk(at, i*o.step, n)
+		c.data, c.err = readChunk(file, i*o.step, n)
 	})
 	return c
 }
