@@ -27,6 +27,8 @@ type Options struct {
 	GapIsEnd bool
 	// CompressLevel is Zstandard's, 1 to 19; 0 is 1.
 	CompressLevel int
+	// VerifyPuts reads a file back after it was stored, and compares.
+	VerifyPuts bool
 	// Log gets what an operator should know although the call goes on; nil
 	// drops it.
 	Log *slog.Logger

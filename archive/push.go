@@ -112,8 +112,29 @@ func (v view) put(ctx context.Context, name wal.Name, src Source) (Pushed, error
 		return v.settle(ctx, name, src)
 	case err != nil:
 		return Pushed{}, err
+	case v.opts.VerifyPuts:
+		return done, v.readBack(ctx, v.id.path(name), src)
 	}
 	return done, nil
+}
+
+// readBack compares what was stored with what was sent.
+func (v view) readBack(ctx context.Context, stored string, src Source) error {
+	ours, err := codec.DigestOf(whole(src))
+	if err != nil {
+		return err
+	}
+	got, err := v.digest(ctx, stored)
+	if err == nil && got != ours {
+		err = fmt.Errorf("its SHA-256 begins with %x, and %x was stored", got.SHA256[:8], ours.SHA256[:8])
+	}
+	if err != nil {
+		return hinted{
+			fmt.Errorf("%w: it was stored, and cannot be read back: %w", ErrDamaged, err),
+			"the archive's host or its disk does not do what it says; do not rely on it",
+		}
+	}
+	return nil
 }
 
 // finished is errUnfinished for a segment whose WAL ends inside it. A standby

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"pitr/archive"
-	"pitr/archive/files"
-	"pitr/archive/local"
 	"pitr/archive/wal"
 )
 
@@ -100,21 +98,17 @@ func clusterOf(pgdata string) (archive.Cluster, error) {
 func (c Config) archives(urls []*url.URL, cluster archive.Cluster, log *slog.Logger) archive.Set {
 	var set archive.Set
 	for _, u := range urls {
-		set = append(set, archive.New(u.String(), storeAt(u), archive.Options{
+		set = append(set, archive.New(u.String(), c.storeAt(u, log), archive.Options{
 			Cluster:       cluster,
 			Layout:        archive.Layout(c.Layout),
 			GapIsEnd:      c.RestoreGap == "end",
 			CompressLevel: c.CompressLevel,
+			VerifyPuts:    c.VerifyAfterPut,
 			Log:           log,
 			Now:           time.Now,
 		}))
 	}
 	return set
-}
-
-// storeAt chooses the store for a URL. The configuration has checked it.
-func storeAt(u *url.URL) *files.Store {
-	return files.NewStore(local.New(u.Path), local.Writer())
 }
 
 // readFrom is where files are fetched from.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"pitr/archive"
+	"pitr/archive/files"
 	"pitr/archive/local"
 	"pitr/archive/wal"
 )
@@ -50,7 +52,7 @@ func (c *initCmd) Run(s *session) error {
 		return err
 	}
 	for _, u := range urls {
-		err := initAt(s.ctx, u, c.pgdata(s), id)
+		err := s.cfg.initAt(s.ctx, u, c.pgdata(s), id, s.log)
 		switch {
 		case errors.Is(err, archive.ErrExists):
 			err = c.joins(s, u, id)
@@ -139,18 +141,20 @@ func filesOf(pgdata, sub, suffix string) ([]string, error) {
 	return found, err
 }
 
-func initAt(ctx context.Context, u *url.URL, pgdata string, id archive.Identity) error {
-	if pgdata != "" && lies(filepath.Dir(u.Path), pgdata) {
+// initAt makes the archive's directory, if it is not there, and the archive.
+func (c Config) initAt(ctx context.Context, u *url.URL, pgdata string, id archive.Identity, log *slog.Logger) error {
+	if u.Scheme == "file" && pgdata != "" && lies(filepath.Dir(u.Path), pgdata) {
 		return archiveInPGData(u, pgdata)
 	}
-	err := local.New(u.Path).Mkdir(ctx, ".")
+	root := c.filesAt(u, log)
+	err := root.Mkdir(ctx, ".")
 	if errors.Is(err, fs.ErrNotExist) {
 		return hint(err, "%s must exist: is its file system mounted?", filepath.Dir(u.Path))
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	_, err = archive.Init(ctx, storeAt(u), id)
+	_, err = archive.Init(ctx, files.NewStore(root, local.Writer()), id)
 	return err
 }
 

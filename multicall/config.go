@@ -56,6 +56,11 @@ type Config struct {
 	// Warnings are what `pitr config check` tells and nobody else.
 	Warnings []string
 
+	// environ is the environment that it was loaded in.
+	environ []string
+	// connections are what its archives have opened; nil: nobody closes them.
+	connections *connections
+
 	origins    map[string]value
 	rsyncLimit int64 // of --bwlimit, bytes a second; 0 is none
 }
@@ -117,7 +122,7 @@ type configSources struct {
 // loadConfig puts the configuration together. Its error is a *ConfigError with
 // every problem; the Config then has what could be understood.
 func loadConfig(from configSources) (Config, error) {
-	c := Config{origins: map[string]value{}}
+	c := Config{origins: map[string]value{}, environ: from.environ}
 	file, problems := readConfigFile(from)
 	c.File = file.path
 	for _, s := range settings() {

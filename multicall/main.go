@@ -45,6 +45,7 @@ type call struct {
 	stderr      io.Writer
 	log         *slog.Logger
 	level       *slog.LevelVar
+	connections connections
 }
 
 // Main runs the applet that args name, args[0] included, and returns the exit
@@ -70,6 +71,7 @@ func (c *call) start(a applet) int {
 	if err == nil {
 		err = c.stdout.failure()
 	}
+	within(grace, c.connections.close)
 	within(grace, func() { report(c.stderr, c.name, err) })
 	return statusOf(err, a.column)
 }
@@ -106,6 +108,7 @@ func findApplet(name string) (applet, bool) {
 // and the file, and turns the log to what `debug` says.
 func (c *call) loadConfig(flags *settingFlags) (Config, error) {
 	cfg, err := loadConfig(configSources{flags, c.environ, c.defaultFile, "."})
+	cfg.connections = &c.connections
 	if cfg.Debug {
 		c.level.Set(slog.LevelDebug)
 	}

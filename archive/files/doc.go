@@ -38,6 +38,14 @@ type FS interface {
 	Sync(ctx context.Context, name string) error
 }
 
+// Far is an FS on another host: each question takes as long as the way there and
+// back.
+type Far interface {
+	FS
+	// SyncAll is Sync of several names, at the same time.
+	SyncAll(ctx context.Context, names ...string) error
+}
+
 // File is a new file being written.
 type File interface {
 	io.Writer

@@ -29,14 +29,11 @@ func NewStore(fsys FS, writer Writer) *Store {
 // then, and nothing is said about how durable the file that stands there is
 // (see Sync). After any other error the name is free, or holds the whole file.
 func (s *Store) Put(ctx context.Context, name string, write func(io.Writer) error) error {
-	if err := s.makeParent(ctx, name); err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
-	}
 	temp := path.Join(tempDirectory(name), s.writer.NewTempName())
-	if err := s.writeTemp(ctx, temp, write); err != nil {
+	if err := s.writeTemp(ctx, name, temp, write); err != nil {
 		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
 	}
-	if err := s.fs.Publish(ctx, temp, name); err != nil {
+	if err := s.publish(ctx, temp, name); err != nil {
 		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
 	}
 	if err := s.syncNames(ctx, name); err != nil {
@@ -45,13 +42,22 @@ func (s *Store) Put(ctx context.Context, name string, write func(io.Writer) erro
 	return nil
 }
 
-// makeParent makes the directory of name, but none above it: a missing one
-// there may be a file system that is not mounted.
-func (s *Store) makeParent(ctx context.Context, name string) error {
-	dir := path.Dir(name)
-	if dir == "." {
-		return nil
+// publish moves a file to a free name. The directory of name is nearly always
+// there, so it is made only when it turns out not to be.
+func (s *Store) publish(ctx context.Context, from, name string) error {
+	err := s.fs.Publish(ctx, from, name)
+	if !errors.Is(err, fs.ErrNotExist) || path.Dir(name) == "." {
+		return err
 	}
+	if err := s.makeDirectory(ctx, path.Dir(name)); err != nil {
+		return err
+	}
+	return s.fs.Publish(ctx, from, name)
+}
+
+// makeDirectory makes a directory, but none above it: a missing one there may be
+// a file system that is not mounted.
+func (s *Store) makeDirectory(ctx context.Context, dir string) error {
 	err := s.fs.Mkdir(ctx, dir)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
@@ -59,8 +65,8 @@ func (s *Store) makeParent(ctx context.Context, name string) error {
 	return err
 }
 
-func (s *Store) writeTemp(ctx context.Context, temp string, write func(io.Writer) error) error {
-	f, err := s.create(ctx, temp)
+func (s *Store) writeTemp(ctx context.Context, name, temp string, write func(io.Writer) error) error {
+	f, err := s.create(ctx, name, temp)
 	if err != nil {
 		return err
 	}
@@ -73,16 +79,21 @@ func (s *Store) writeTemp(ctx context.Context, temp string, write func(io.Writer
 	return f.Close()
 }
 
-// create makes a temporary file, and PendingDirectory if it is to lie there.
-func (s *Store) create(ctx context.Context, temp string) (File, error) {
+// create makes the temporary file of name, and the directory that it is to lie
+// in if that is PendingDirectory or the one of name itself.
+func (s *Store) create(ctx context.Context, name, temp string) (File, error) {
 	f, err := s.fs.Create(ctx, temp)
-	if !errors.Is(err, fs.ErrNotExist) || path.Dir(temp) != PendingDirectory {
-		return f, err
+	if dir := path.Dir(temp); errors.Is(err, fs.ErrNotExist) && (dir == PendingDirectory || dir == path.Dir(name)) {
+		if err := s.makeDirectory(ctx, dir); err != nil {
+			return nil, err
+		}
+		f, err = s.fs.Create(ctx, temp)
 	}
-	if err := s.makeParent(ctx, temp); err != nil {
-		return nil, err
+	if errors.Is(err, fs.ErrExist) {
+		// Of the temporary name: it says nothing about the one that counts.
+		return nil, errors.New(err.Error())
 	}
-	return s.fs.Create(ctx, temp)
+	return f, err
 }
 
 // dropTemp removes a temporary file of ours. It goes on when ctx has ended:
@@ -99,14 +110,19 @@ func (s *Store) dropTemp(ctx context.Context, temp string) error {
 // them, each time: another writer may have made one of them and died before it
 // was durable, and with it goes everything below.
 func (s *Store) syncNames(ctx context.Context, name string) error {
-	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+	dirs := []string{path.Dir(name)}
+	for dirs[len(dirs)-1] != "." {
+		dirs = append(dirs, path.Dir(dirs[len(dirs)-1]))
+	}
+	if far, ok := s.fs.(Far); ok {
+		return far.SyncAll(ctx, dirs...)
+	}
+	for _, dir := range dirs {
 		if err := s.fs.Sync(ctx, dir); err != nil {
 			return fmt.Errorf("sync directory %s: %w", dir, err)
 		}
-		if dir == "." {
-			return nil
-		}
 	}
+	return nil
 }
 
 // Sync makes a file that was found, not put, as durable as a put one.
@@ -121,6 +137,13 @@ func (s *Store) Sync(ctx context.Context, name string) error {
 // not that it is the right one.
 func (s *Store) Open(ctx context.Context, name string) (Object, error) {
 	return s.fs.Open(ctx, name)
+}
+
+// Far tells whether asking costs time rather than work, so that questions that
+// do not depend on each other are best asked at the same time.
+func (s *Store) Far() bool {
+	_, far := s.fs.(Far)
+	return far
 }
 
 // Stat describes a stored file or directory.
@@ -152,10 +175,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 
 // Move gives a stored file another, free name, durably.
 func (s *Store) Move(ctx context.Context, from, to string) error {
-	if err := s.makeParent(ctx, to); err != nil {
-		return fmt.Errorf("move %s to %s: %w", from, to, err)
-	}
-	if err := s.fs.Publish(ctx, from, to); err != nil {
+	if err := s.publish(ctx, from, to); err != nil {
 		return fmt.Errorf("move %s to %s: %w", from, to, err)
 	}
 	// The new name first: between the two syncs the file has both, not none.

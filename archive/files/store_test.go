@@ -102,8 +102,8 @@ func TestPutFollowsTheProtocol(t *testing.T) {
 		name string
 		want []string
 	}{
-		{"wal/d/f", []string{"mkdir wal/d", "create wal/temp", "sync temp", "close temp", "publish wal/temp wal/d/f", "sync wal/d", "sync wal", "sync ."}},
-		{"wal/f", []string{"mkdir wal", "create wal/temp", "sync temp", "close temp", "publish wal/temp wal/f", "sync wal", "sync ."}},
+		{"wal/d/f", []string{"create wal/temp", "sync temp", "close temp", "publish wal/temp wal/d/f", "mkdir wal/d", "publish wal/temp wal/d/f", "sync wal/d", "sync wal", "sync ."}},
+		{"wal/f", []string{"create wal/temp", "mkdir wal", "create wal/temp", "sync temp", "close temp", "publish wal/temp wal/f", "sync wal", "sync ."}},
 		{"f", []string{"create .tmp-pending/temp", "mkdir .tmp-pending", "create .tmp-pending/temp", "sync temp", "close temp", "publish .tmp-pending/temp f", "sync ."}},
 	} {
 		disk := archivetest.NewMemory()
@@ -122,17 +122,17 @@ func TestPutFollowsTheProtocol(t *testing.T) {
 // Whichever step fails, the put says so; before the file is published, nothing
 // is left of it.
 func TestPutReportsWhateverFails(t *testing.T) {
-	for _, step := range []string{"mkdir wal", "create", "sync temp", "close temp", "publish", "sync wal", "sync ."} {
+	for _, step := range []string{"mkdir wal/d", "create", "sync temp", "close temp", "publish", "sync wal", "sync ."} {
 		disk := archivetest.NewMemory()
 		if err := put(t, disk, "wal/before"); err != nil {
 			t.Fatal(err)
 		}
 		var did []string
-		err := put(t, recorder{disk, &did, step}, "wal/f")
+		err := put(t, recorder{disk, &did, step}, "wal/d/f")
 		if !errors.Is(err, errBroken) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
 			t.Errorf("%s fails: got %v, want %v alone", step, err, errBroken)
 		}
-		_, stat := disk.Stat(t.Context(), "wal/f")
+		_, stat := disk.Stat(t.Context(), "wal/d/f")
 		if published := step == "sync wal" || step == "sync ."; (stat == nil) != published {
 			t.Errorf("%s fails: the file is there: %v, want %v", step, stat == nil, published)
 		}
@@ -174,7 +174,7 @@ func TestMoveSyncsTheNewNameFirst(t *testing.T) {
 	}
 	var did []string
 	store := files.NewStore(recorder{FS: disk, did: &did}, host())
-	want := []string{"mkdir wal/q", "publish wal/d/f wal/q/f", "sync wal/q", "sync wal", "sync .", "sync wal/d", "sync wal", "sync ."}
+	want := []string{"publish wal/d/f wal/q/f", "mkdir wal/q", "publish wal/d/f wal/q/f", "sync wal/q", "sync wal", "sync .", "sync wal/d", "sync wal", "sync ."}
 	if err := store.Move(t.Context(), "wal/d/f", "wal/q/f"); err != nil || !slices.Equal(did, want) {
 		t.Errorf("got %q, error %v\nwant %q", did, err, want)
 	}

@@ -1,0 +1,106 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"github.com/pkg/sftp"
+)
+
+// What an operator may want to tell apart. Match them with errors.Is; each is a
+// doubt about everything in the archive.
+var (
+	// ErrConnect: no connection came about.
+	ErrConnect = errors.New("cannot connect")
+
+	// ErrHostKey: the host's key is not known, or another one. It comes with
+	// ErrConnect.
+	ErrHostKey = errors.New("host key")
+
+	// ErrLogin: the host does not let this user in. It comes with ErrConnect.
+	ErrLogin = errors.New("log in")
+
+	// ErrLost: the connection broke.
+	ErrLost = errors.New("connection lost")
+
+	// ErrNoSync: the far side cannot sync what it stores.
+	ErrNoSync = errors.New("the server cannot sync what it stores")
+
+	// ErrNoLinks: the far file system has no hard links.
+	ErrNoLinks = errors.New("the far file system has no hard links")
+
+	// errLiar: an answer that makes no sense.
+	errLiar = errors.New("the server's answer makes no sense")
+)
+
+// hinted is an error with advice for the operator.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// Hint is a sentence that says what to do.
+func (h hinted) Hint() string { return h.hint }
+
+func withHint(err error, format string, args ...any) error {
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// isFailure tells whether the server said no more than "failure".
+func isFailure(err error) bool {
+	return errors.Is(err, sftp.ErrSSHFxFailure) || statusCode(err) == uint32(sftp.ErrSSHFxFailure)
+}
+
+// isUnsupported tells whether the server does not know such a request.
+func isUnsupported(err error) bool {
+	return statusCode(err) == uint32(sftp.ErrSSHFxOpUnsupported)
+}
+
+func statusCode(err error) uint32 {
+	var status *sftp.StatusError
+	if errors.As(err, &status) {
+		return status.Code
+	}
+	return 0
+}
+
+// isLost tells whether an operation failed because its connection did.
+func isLost(err error) bool {
+	return errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrLost)
+}
+
+// unproven is an error that must not be taken for an answer about the name.
+func unproven(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) {
+		return errors.New(err.Error())
+	}
+	return err
+}
+
+// about says which operation on which name failed.
+func about(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", op, name, err)
+}
+
+// spaceOf explains a bare "failure" to write by the state of the far file
+// system, if that explains it.
+func spaceOf(vfs *sftp.StatVFS) error {
+	const readOnly = 1 // SSH_FXE_STATVFS_ST_RDONLY
+	switch {
+	case vfs.Flag&readOnly != 0:
+		return withHint(syscall.EROFS, "the file system on the far side was mounted, or has become, read-only")
+	case vfs.Bavail == 0:
+		return withHint(syscall.ENOSPC, "make room on the far side: pitr wal prune, or a larger disk")
+	case vfs.Files > 0 && vfs.Favail == 0:
+		return withHint(fmt.Errorf("%w: no inodes are left", syscall.ENOSPC), "make room on the far side")
+	}
+	return nil
+}

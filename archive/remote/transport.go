@@ -1,0 +1,133 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// links are what a session's connection consists of, closed in one go.
+type links struct {
+	once sync.Once
+	err  error
+
+	mu      sync.Mutex // guards what follows
+	closers []func() error
+	reason  error
+}
+
+// add has something closed with the rest, before what was added earlier.
+func (l *links) add(close func() error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closers = append(l.closers, close)
+}
+
+// close closes everything, the last one first. That something was closed
+// already is no error.
+func (l *links) close() error {
+	l.once.Do(func() {
+		l.mu.Lock()
+		closers := l.closers
+		l.mu.Unlock()
+		for i := len(closers) - 1; i >= 0; i-- {
+			if err := closers[i](); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+				l.err = errors.Join(l.err, err)
+			}
+		}
+	})
+	return l.err
+}
+
+// fail closes everything for a reason.
+func (l *links) fail(reason error) {
+	l.mu.Lock()
+	if l.reason == nil {
+		l.reason = reason
+	}
+	l.mu.Unlock()
+	_ = l.close() // the reason counts
+}
+
+func (l *links) why() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reason
+}
+
+// quickConn is a TCP connection that acknowledges at once. The kernel would wait
+// up to 40 ms for data to go along with an acknowledgement, and the other side,
+// which uses Nagle's algorithm, waits for it.
+type quickConn struct {
+	net.Conn
+	raw syscall.RawConn // nil: not TCP
+
+	moved atomic.Int64 // bytes read and written
+}
+
+func newQuickConn(c net.Conn) *quickConn {
+	q := &quickConn{Conn: c}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		q.raw, _ = tcp.SyscallConn() // without it there is only less speed
+	}
+	q.acknowledge()
+	return q
+}
+
+// acknowledge asks for quick acknowledgements. The kernel forgets it now and
+// then, so it is asked again after each read (tcp(7)).
+func (q *quickConn) acknowledge() {
+	if q.raw == nil {
+		return
+	}
+	_ = q.raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_QUICKACK, 1) // as above
+	})
+}
+
+// Read reads, and notes that the other side lives.
+func (q *quickConn) Read(p []byte) (int, error) {
+	n, err := q.Conn.Read(p)
+	q.moved.Add(int64(n))
+	q.acknowledge()
+	return n, err
+}
+
+// Write writes, and notes that the other side takes it.
+func (q *quickConn) Write(p []byte) (int, error) {
+	n, err := q.Conn.Write(p)
+	q.moved.Add(int64(n))
+	return n, err
+}
+
+// keepAlive ends the connection when nothing has moved for as long as timeout,
+// although a sign of life was asked for. ask returns when it was given. The
+// question itself moves, so it takes one and a half times as long at most. It
+// returns when lost is closed.
+func (q *quickConn) keepAlive(ask func(), fail func(error), timeout time.Duration, lost <-chan struct{}) {
+	tick := time.NewTicker(max(timeout/8, time.Millisecond))
+	defer tick.Stop()
+	seen, since := q.moved.Load(), time.Now()
+	var asking atomic.Bool
+	for {
+		select {
+		case <-lost:
+			return
+		case <-tick.C:
+		}
+		switch now := q.moved.Load(); {
+		case now != seen:
+			seen, since = now, time.Now()
+		case time.Since(since) >= timeout:
+			fail(fmt.Errorf("the host has been silent for %s", timeout))
+			return
+		case time.Since(since) >= timeout/2 && asking.CompareAndSwap(false, true):
+			go func() { ask(); asking.Store(false) }()
+		}
+	}
+}

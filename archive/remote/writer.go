@@ -1,0 +1,166 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"sync"
+
+	"github.com/pkg/sftp"
+)
+
+// mostUnanswered is how many bytes of a file are on their way at once, about:
+// what SSH's window of a channel lets through.
+const mostUnanswered = 4 << 20
+
+// writer is a new file being written. Packets are sent ahead of their answers.
+// One goroutine uses it.
+type writer struct {
+	ctx  context.Context
+	f    *FS
+	s    *session
+	file *sftp.File
+	name string
+
+	buf  []byte // not sent yet
+	at   int64  // where it goes
+	slot chan nothing
+
+	mu    sync.Mutex // guards what follows
+	spare [][]byte
+	err   error // the first one
+	sent  sync.WaitGroup
+}
+
+func newWriter(ctx context.Context, f *FS, s *session, file *sftp.File, name string) *writer {
+	return &writer{
+		ctx: ctx, f: f, s: s, file: file, name: name,
+		buf: make([]byte, 0, s.chunk), slot: make(chan nothing, max(2, mostUnanswered/s.chunk)),
+	}
+}
+
+// setMode gives the file its access while it is being written. A server that
+// does not let us decides about it by itself.
+func (w *writer) setMode(mode fs.FileMode) {
+	w.sent.Go(func() {
+		_, err := wait(w.ctx, w.s, func(*session) (nothing, error) { return nothing{}, w.file.Chmod(mode) }, nil)
+		if err != nil && !errors.Is(err, fs.ErrPermission) && !isUnsupported(err) {
+			w.fail(err)
+		}
+	})
+}
+
+// Write sends what fills a packet. An error may be that of an earlier Write.
+func (w *writer) Write(p []byte) (int, error) {
+	all := len(p)
+	for len(p) > 0 {
+		n := min(len(p), cap(w.buf)-len(w.buf))
+		w.buf = append(w.buf, p[:n]...)
+		p = p[n:]
+		if len(w.buf) < cap(w.buf) {
+			break
+		}
+		if err := w.send(); err != nil {
+			return all - len(p), err
+		}
+	}
+	return all, nil
+}
+
+// send sends the buffer, when there is room for one more packet on the way.
+func (w *writer) send() error {
+	if err := w.failed(); err != nil {
+		return err
+	}
+	if w.f.limiter != nil {
+		if err := w.f.limiter.WaitN(w.ctx, len(w.buf)); err != nil {
+			return context.Cause(w.ctx)
+		}
+	}
+	select {
+	case w.slot <- nothing{}:
+	case <-w.ctx.Done():
+		return context.Cause(w.ctx)
+	}
+	chunk, at := w.buf, w.at
+	w.at += int64(len(chunk))
+	w.buf = w.fresh()
+	w.sent.Go(func() {
+		_, err := wait(w.ctx, w.s, func(*session) (int, error) { return w.file.WriteAt(chunk, at) }, nil)
+		w.took(chunk, err)
+		<-w.slot
+	})
+	return nil
+}
+
+// fresh is an empty buffer, a used one if there is one.
+func (w *writer) fresh() []byte {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.spare); n > 0 {
+		b := w.spare[n-1]
+		w.spare = w.spare[:n-1]
+		return b
+	}
+	return make([]byte, 0, w.s.chunk)
+}
+
+// took notes the answer to a packet. Its buffer is used again only if there was
+// one: otherwise it may still be read.
+func (w *writer) took(chunk []byte, err error) {
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.spare = append(w.spare, chunk[:0])
+}
+
+// fail notes the first error.
+func (w *writer) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+func (w *writer) failed() error {
+	w.mu.Lock()
+	err := w.err
+	w.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	if isFailure(err) {
+		_, err = wait(w.ctx, w.s, func(s *session) (nothing, error) { return nothing{}, w.f.failure(s, err) }, nil)
+	}
+	return about("write", w.name, unproven(err))
+}
+
+// Sync sends the rest, waits for every answer, and has the server sync the file.
+func (w *writer) Sync() error {
+	if len(w.buf) > 0 {
+		if err := w.send(); err != nil {
+			return err
+		}
+	}
+	w.sent.Wait()
+	if err := w.failed(); err != nil {
+		return err
+	}
+	if !w.s.sync {
+		return w.f.mustSync(w.s)
+	}
+	_, err := wait(w.ctx, w.s, func(*session) (nothing, error) { return nothing{}, w.file.Sync() }, nil)
+	return about("sync", w.name, unproven(err))
+}
+
+// Close closes the file. After a Sync there is nothing that could fail yet.
+func (w *writer) Close() error {
+	w.sent.Wait()
+	err := w.failed()
+	w.s.aside(func() { _ = w.file.Close() })
+	return err
+}
