@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path"
 	"strings"
 	"time"
 
@@ -70,21 +69,20 @@ type view struct {
 	// watch sees every byte that is read: also those of another segment that
 	// verifying this one needs.
 	watch io.Writer
+	// early is the file to be pushed, encoded already, or nil.
+	early *ahead
 }
 
 // open reads the identity. Every operation begins with it: what a directory
 // without one says proves nothing.
 func (a *Archive) open(ctx context.Context) (view, error) {
-	raw, err := readSmall(ctx, a.store, identityFile)
+	var id Identity
+	err := a.together(
+		func() (err error) { id, err = a.readIdentity(ctx); return err },
+		func() error { return a.requirements(ctx) },
+	)
 	if isAbsent(err) {
 		return a.openAnonymous(err)
-	}
-	if err != nil {
-		return view{}, err
-	}
-	id, err := ParseIdentity(raw)
-	if err == nil {
-		err = a.requirements(ctx)
 	}
 	if err == nil {
 		err = id.fits(a.opts.Cluster)
@@ -96,6 +94,14 @@ func (a *Archive) open(ctx context.Context) (view, error) {
 		return view{}, err
 	}
 	return view{Archive: a, id: id, watch: io.Discard}, nil
+}
+
+func (a *Archive) readIdentity(ctx context.Context) (Identity, error) {
+	raw, err := readSmall(ctx, a.store, identityFile)
+	if err != nil {
+		return Identity{}, err
+	}
+	return ParseIdentity(raw)
 }
 
 // requiresDirectory holds one empty file for each feature that an archive has
@@ -148,24 +154,17 @@ func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 // openConfirmed is open, with proof that the files are there that belong to the
 // identity.
 func (a *Archive) openConfirmed(ctx context.Context) (view, error) {
-	v, err := a.open(ctx)
-	if err == nil {
-		err = v.confirm(ctx)
-	}
-	return v, err
+	return a.openWithMarker(ctx)
 }
 
 // openWritable is openConfirmed for what may be changed.
 func (a *Archive) openWritable(ctx context.Context) (view, error) {
-	v, err := a.open(ctx)
+	v, err := a.openWithMarker(ctx)
 	if err == nil && v.anonymous {
 		err = hinted{
 			fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile),
 			"pitr init makes an archive",
 		}
-	}
-	if err == nil {
-		err = v.confirm(ctx)
 	}
 	return v, err
 }
@@ -217,19 +216,23 @@ func (v view) confirm(ctx context.Context) error {
 		}
 		return err
 	}
-	marker := path.Join(walDirectory, markerFile)
-	got, err := readSmall(ctx, v.store, marker)
-	if isAbsent(err) {
+	return v.check(v.readMarker(ctx))
+}
+
+// check holds the marker against the identity.
+func (v view) check(found marker) error {
+	const name = walDirectory + "/" + markerFile
+	got := strings.TrimSpace(string(found.text))
+	switch {
+	case isAbsent(found.err):
 		return hinted{
-			fmt.Errorf("%w: %s is missing: %w", ErrNoIdentity, marker, err),
+			fmt.Errorf("%w: %s is missing: %w", ErrNoIdentity, name, found.err),
 			"is a file system mounted on " + walDirectory + "/ that is not there now?",
 		}
-	}
-	if err != nil {
-		return err
-	}
-	if strings.TrimSpace(string(got)) != v.id.ID {
-		return fmt.Errorf("%w: %s names another archive, %q", ErrIdentity, marker, strings.TrimSpace(string(got)))
+	case found.err != nil:
+		return found.err
+	case got != v.id.ID:
+		return fmt.Errorf("%w: %s names another archive, %q", ErrIdentity, name, got)
 	}
 	return nil
 }

@@ -49,6 +49,8 @@ func (a *Archive) Push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 }
 
 func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
+	early := a.encodeAhead(ctx, name, src)
+	defer early.drop()
 	v, err := a.openWritable(ctx)
 	if err != nil {
 		return Pushed{}, err
@@ -56,8 +58,14 @@ func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 	if err := v.inspect(name, src); err != nil {
 		return Pushed{}, err
 	}
-	v.sweep(ctx)
-	done, err := v.keep(ctx, name, src)
+	if early.fits(v.id) {
+		v.early = early
+	}
+	var done Pushed
+	err = a.together(
+		func() error { v.sweep(ctx); return nil },
+		func() (err error) { done, err = v.keep(ctx, name, src); return err },
+	)
 	if err != nil {
 		return Pushed{}, err
 	}
@@ -71,6 +79,9 @@ func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 
 // keep settles with a file that stands there, or puts this one.
 func (v view) keep(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
+	if v.isFar() {
+		return v.keepFar(ctx, name, src)
+	}
 	_, err := v.store.Stat(ctx, v.id.path(name))
 	switch {
 	case err == nil:
@@ -98,11 +109,10 @@ var errUnfinished = errors.New("its WAL ends inside it")
 func (v view) put(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
 	done := Pushed{As: name}
 	err := v.store.Put(ctx, v.id.path(name), func(w io.Writer) error {
-		walker := newWalkerFor(name, v.id.SegmentSize)
-		if err := v.encode(ctx, w, io.TeeReader(whole(src), walker)); err != nil {
+		var err error
+		if done.Walk, err = v.write(ctx, w, name, src); err != nil {
 			return err
 		}
-		done.Walk = walker.finish()
 		return v.finished(ctx, name, done.Walk)
 	})
 	switch {
@@ -116,6 +126,19 @@ func (v view) put(ctx context.Context, name wal.Name, src Source) (Pushed, error
 		return done, v.readBack(ctx, v.id.path(name), src)
 	}
 	return done, nil
+}
+
+// write writes the stored form of a file, and tells what its records look like.
+func (v view) write(ctx context.Context, w io.Writer, name wal.Name, src Source) (wal.Walk, error) {
+	if v.early != nil && v.early.take() {
+		if err := v.early.writeTo(w); err != nil {
+			return wal.Walk{}, err
+		}
+		return v.early.walk, nil
+	}
+	walker := newWalkerFor(name, v.id.SegmentSize)
+	err := v.encode(ctx, w, io.TeeReader(whole(src), walker))
+	return walker.finish(), err
 }
 
 // readBack compares what was stored with what was sent.

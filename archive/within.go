@@ -16,16 +16,7 @@ const grace = 500 * time.Millisecond
 // acknowledged and its temporary names are its own.
 func within(ctx context.Context, call func(context.Context) error) error {
 	done := make(chan error, 1)
-	go func() {
-		// A panic must not end the process with status 2, which tells
-		// PostgreSQL that its recovery is over.
-		defer func() {
-			if p := recover(); p != nil {
-				done <- fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
-			}
-		}()
-		done <- call(ctx)
-	}()
+	go func() { done <- guarded(func() error { return call(ctx) }) }()
 	select {
 	case err := <-done:
 		return err
@@ -39,6 +30,17 @@ func within(ctx context.Context, call func(context.Context) error) error {
 	case <-late.C:
 		return fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx))
 	}
+}
+
+// guarded makes an error of a panic, which must not end the process with status
+// 2: that tells PostgreSQL that its recovery is over.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return call()
 }
 
 // stallWatch ends a context when nothing was delivered for a while.

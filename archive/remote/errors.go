@@ -32,6 +32,9 @@ var (
 	// ErrNoLinks: the far file system has no hard links.
 	ErrNoLinks = errors.New("the far file system has no hard links")
 
+	// errAppeared: a name that was absent a moment ago is there.
+	errAppeared = errors.New("it was absent, and is there now")
+
 	// errLiar: an answer that makes no sense.
 	errLiar = errors.New("the server's answer makes no sense")
 )

@@ -91,14 +91,24 @@ func (f *FS) absence(s *session, name string, err error) error {
 	if name == "." {
 		return err
 	}
-	if _, linkErr := s.client.Lstat(f.path(name)); linkErr == nil {
-		return fmt.Errorf("%s is there and cannot be followed: %w", name, unproven(err))
-	} else if !errors.Is(linkErr, fs.ErrNotExist) {
-		return unproven(linkErr)
-	}
 	parent := path.Dir(name)
-	info, parentErr := s.client.Stat(f.path(parent))
+	var info fs.FileInfo
+	var parentErr error
+	asked := make(chan nothing)
+	s.background(func() {
+		defer close(asked)
+		parentErr = errLiar // unless it comes to an end
+		info, parentErr = s.client.Stat(f.path(parent))
+	})
+	link, linkErr := s.client.Lstat(f.path(name))
+	<-asked
 	switch {
+	case linkErr == nil && link.Mode().Type() != fs.ModeSymlink:
+		return fmt.Errorf("%w: %s", errAppeared, name)
+	case linkErr == nil:
+		return fmt.Errorf("%s is there and cannot be followed: %w", name, unproven(err))
+	case !errors.Is(linkErr, fs.ErrNotExist):
+		return unproven(linkErr)
 	case errors.Is(parentErr, fs.ErrNotExist):
 		return f.absence(s, parent, err)
 	case parentErr != nil:
@@ -237,9 +247,8 @@ func (f *FS) Publish(ctx context.Context, from, to string) error {
 // publishByLink leaves it to the background to remove the old name: nobody needs
 // to wait for that.
 func (f *FS) publishByLink(s *session, from, to string) error {
-	err := s.client.Link(f.path(from), f.path(to))
-	if err != nil {
-		return f.notPublished(s, from, to, err)
+	if err := f.named(s, from, to, s.client.Link); err != nil {
+		return err
 	}
 	s.aside(func() { _ = s.client.Remove(f.path(from)) }) // one that stays is swept later
 	return nil
@@ -251,22 +260,24 @@ func (f *FS) publishByRename(s *session, from, to string) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return unproven(err)
 	}
-	if err := s.client.Rename(f.path(from), f.path(to)); err != nil {
-		return f.notPublished(s, from, to, err)
-	}
-	return nil
+	return f.named(s, from, to, s.client.Rename)
 }
 
-// notPublished finds out why: the server does not say.
-func (f *FS) notPublished(s *session, from, to string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		dir := path.Dir(to)
-		if _, missing := s.client.Stat(f.path(dir)); errors.Is(missing, fs.ErrNotExist) {
-			return f.absence(s, dir, missing)
+// named gives a file a free name, and finds out why not if it gets none: the
+// server does not say. fs.ErrNotExist: the directory of the name is missing.
+func (f *FS) named(s *session, from, to string, give func(from, to string) error) error {
+	const tries = 3 // somebody else may be making the directory
+	var err error
+	for range tries {
+		err = give(f.path(from), f.path(to))
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
 		}
-		return fmt.Errorf("%s is gone: %w", from, unproven(err))
+		if why := f.nowhere(s, from, path.Dir(to), err); !errors.Is(why, errAppeared) {
+			return why
+		}
 	}
-	if isLost(err) {
+	if err == nil || isLost(err) {
 		return err
 	}
 	if _, there := s.client.Lstat(f.path(to)); there == nil {
@@ -274,6 +285,23 @@ func (f *FS) notPublished(s *session, from, to string, err error) error {
 	} else if !errors.Is(there, fs.ErrNotExist) {
 		return unproven(there)
 	}
+	return f.refused(s, from, err)
+}
+
+// nowhere is fs.ErrNotExist if dir is missing; errAppeared if it is there, and
+// so is the file that wants to go there.
+func (f *FS) nowhere(s *session, from, dir string, err error) error {
+	if _, missing := s.client.Stat(f.path(dir)); errors.Is(missing, fs.ErrNotExist) {
+		return f.absence(s, dir, missing)
+	}
+	if _, gone := s.client.Lstat(f.path(from)); gone != nil {
+		return fmt.Errorf("%s is gone: %w", from, unproven(err))
+	}
+	return errAppeared
+}
+
+// refused explains why a free name was not given.
+func (f *FS) refused(s *session, from string, err error) error {
 	if s.link && (isUnsupported(err) || errors.Is(err, fs.ErrPermission)) {
 		if _, mine := s.client.Lstat(f.path(from)); mine == nil {
 			return withHint(fmt.Errorf("%w, or this user may not write there: %w", ErrNoLinks, err), "without hard links nothing can be protected from being replaced: put the archive on another file system (not FAT, exFAT or most FUSE ones)")

@@ -234,10 +234,12 @@ func again[T any](ctx context.Context, f *FS, op func(*session) (T, error), late
 			return none, err
 		}
 		v, err := wait(ctx, s, op, late)
-		if !errors.Is(err, ErrLost) {
+		switch {
+		case errors.Is(err, ErrLost):
+			f.forget(s)
+		case !errors.Is(err, errAppeared):
 			return v, err
 		}
-		f.forget(s)
 		if try > 0 {
 			return v, err
 		}

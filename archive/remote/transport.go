@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -65,6 +66,7 @@ func (l *links) why() error {
 // which uses Nagle's algorithm, waits for it.
 type quickConn struct {
 	net.Conn
+	r   *bufio.Reader   // the greeting is read byte by byte
 	raw syscall.RawConn // nil: not TCP
 
 	moved atomic.Int64 // bytes read and written
@@ -72,6 +74,7 @@ type quickConn struct {
 
 func newQuickConn(c net.Conn) *quickConn {
 	q := &quickConn{Conn: c}
+	q.r = bufio.NewReaderSize(readerFunc(q.read), 512)
 	if tcp, ok := c.(*net.TCPConn); ok {
 		q.raw, _ = tcp.SyscallConn() // without it there is only less speed
 	}
@@ -90,8 +93,16 @@ func (q *quickConn) acknowledge() {
 	})
 }
 
-// Read reads, and notes that the other side lives.
-func (q *quickConn) Read(p []byte) (int, error) {
+// Read reads.
+func (q *quickConn) Read(p []byte) (int, error) { return q.r.Read(p) }
+
+// readerFunc is a function that reads.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// read reads, and notes that the other side lives.
+func (q *quickConn) read(p []byte) (int, error) {
 	n, err := q.Conn.Read(p)
 	q.moved.Add(int64(n))
 	q.acknowledge()

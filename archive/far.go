@@ -1,0 +1,107 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"path"
+	"sync"
+
+	"pitr/archive/wal"
+)
+
+// isFar tells whether the store lies on another host. There each question takes
+// as long as the way to it and back, so those that do not depend on each other
+// are asked at the same time. A store that is near is asked one by one: that
+// costs less, and what fails in a test fails in order.
+func (a *Archive) isFar() bool {
+	f, ok := a.store.(interface{ Far() bool })
+	return ok && f.Far()
+}
+
+// together asks what does not depend on each other, and returns the first error
+// in the order of the questions.
+func (a *Archive) together(questions ...func() error) error {
+	if !a.isFar() {
+		for _, ask := range questions {
+			if err := ask(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	errs := make([]error, len(questions))
+	var all sync.WaitGroup
+	for i, ask := range questions {
+		all.Go(func() { errs[i] = guarded(ask) })
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openWithMarker is openConfirmed: the marker, which a tree has, is asked for
+// before it is known that this is one.
+func (a *Archive) openWithMarker(ctx context.Context) (view, error) {
+	if !a.isFar() {
+		v, err := a.open(ctx)
+		if err == nil {
+			err = v.confirm(ctx)
+		}
+		return v, err
+	}
+	var v view
+	var found marker
+	err := a.together(
+		func() (err error) { v, err = a.open(ctx); return err },
+		func() error { found = a.readMarker(ctx); return nil },
+	)
+	switch {
+	case err != nil:
+		return view{}, err
+	case v.anonymous:
+		err = v.confirmAnonymous(ctx)
+	case v.id.Layout == Tree:
+		err = v.check(found)
+	}
+	return v, err
+}
+
+// marker is what stands in wal/archive.id.
+type marker struct {
+	text []byte
+	err  error
+}
+
+func (a *Archive) readMarker(ctx context.Context) marker {
+	text, err := readSmall(ctx, a.store, path.Join(walDirectory, markerFile))
+	return marker{text, err}
+}
+
+// errStands ends the put of a file that turns out to stand there.
+var errStands = errors.New("it stands there already")
+
+// keepFar puts a file while it finds out whether one stands there: nearly
+// always there is none, and then nothing was lost by not waiting.
+func (v view) keepFar(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
+	putting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	looked := make(chan error, 1)
+	go func() {
+		looked <- guarded(func() error {
+			if _, err := v.store.Stat(ctx, v.id.path(name)); err == nil {
+				cancel(errStands) // also if it is this very put's: then it is found
+			}
+			return nil
+		})
+	}()
+	done, err := v.put(putting, name, src)
+	cancel(nil)
+	if errors.Is(err, errStands) {
+		done, err = v.settle(ctx, name, src)
+	}
+	return done, errors.Join(err, <-looked)
+}
