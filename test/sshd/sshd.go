@@ -66,12 +66,30 @@ func New(c Config) (*Server, error) {
 		ClientFile: filepath.Join(c.Dir, "ssh_config"),
 	}
 	for name, text := range map[string]string{"sshd_config": s.settings(), "ssh_config": s.client(), "known_hosts": "", "sshd.log": ""} {
-		path := filepath.Join(c.Dir, name)
-		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), give(path, c.User)); err != nil {
+		if err := s.write(name, text); err != nil {
 			return nil, err
 		}
 	}
 	return s, s.Know(s.Addr())
+}
+
+func (s *Server) write(name, text string) error {
+	path := filepath.Join(s.config.Dir, name)
+	return errors.Join(os.WriteFile(path, []byte(text), 0o600), give(path, s.config.User))
+}
+
+// Change starts a server anew with another configuration, at the same address
+// and with the same client. It returns the one before.
+func (s *Server) Change(how func(*Config)) (before Config, err error) {
+	before = s.config
+	if err := s.Stop(); err != nil {
+		return before, err
+	}
+	how(&s.config)
+	if err := s.write("sshd_config", s.settings()); err != nil {
+		return before, err
+	}
+	return before, s.Start()
 }
 
 // account is the name of a user.
