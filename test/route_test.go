@@ -26,7 +26,7 @@ func (r *route) url(dir string) string {
 
 // lines are the configuration that lets pitr in, and does not let it wait.
 func (r *route) lines() []string {
-	return []string{"identity_file = " + r.server.Identity, "known_hosts = " + r.server.KnownHosts, "ssh_timeout = 1s"}
+	return []string{"identity_file = " + r.server.Identity, "known_hosts = " + r.server.KnownHosts, "ssh_timeout = 2s"}
 }
 
 // goes lets all connections, also those that there are, end or go through this.
