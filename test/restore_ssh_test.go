@@ -17,11 +17,11 @@ func TestRestoreExitCodesOverSSH(t *testing.T) {
 	for _, f := range append(faults(), sshFaults()...) {
 		prepare := f.prepare
 		f.prepare = func(s *scene) {
+			s.route = newRoute(s.t)
+			s.archive.route = s.route
 			if prepare != nil {
 				prepare(s)
 			}
-			s.route = newRoute(s.t)
-			s.archive.route = s.route
 		}
 		t.Run(f.form+"/"+f.name, func(t *testing.T) {
 			t.Parallel()
@@ -44,7 +44,7 @@ func sshFaults() []fault {
 		return func(s *scene) func() { return s.route.becomes(v) }
 	}
 	return complete([]fault{
-		{name: "host down", live: true, whole: true, inject: func(s *scene) func() { return s.route.stop() }},
+		{name: "host down", live: true, whole: true, prepare: func(s *scene) { s.route.direct() }, inject: func(s *scene) func() { return s.route.stop() }},
 		{name: "host silent", live: true, whole: true, inject: plan(proxy.Silent())},
 		{name: "cut in the handshake", whole: true, inject: plan(proxy.Plan{Down: proxy.Flow{After: 800, Then: proxy.Cut}})},
 		{name: "cut in mid file", live: true, form: "flat", large: true, inject: plan(proxy.Plan{Down: proxy.Flow{After: half, Then: proxy.Cut}})},

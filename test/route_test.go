@@ -11,17 +11,22 @@ import (
 type route struct {
 	server *sshServer
 	proxy  *proxy.Proxy
+	addr   string // of the proxy, or of the sshd
 }
 
 func newRoute(t testing.TB) *route {
 	t.Helper()
 	s := newSSHD(t)
-	return &route{s, s.behind(proxy.Plan{})}
+	p := s.behind(proxy.Plan{})
+	return &route{s, p, p.Addr()}
 }
+
+// direct leaves the proxy out: it takes connections also when the sshd is down.
+func (r *route) direct() { r.addr = r.server.Addr() }
 
 // url is the archive in a directory of the far side.
 func (r *route) url(dir string) string {
-	return "sftp://" + r.server.User + "@" + r.proxy.Addr() + dir
+	return "sftp://" + r.server.User + "@" + r.addr + dir
 }
 
 // lines are the configuration that lets pitr in, and does not let it wait.
