@@ -225,10 +225,10 @@ func (r replacing) Publish(ctx context.Context, from, to string) error {
 func TestProbeFindsAStoreThatReplaces(t *testing.T) {
 	for _, f := range forms {
 		disk := archivetest.NewMemory()
-		if err := newArchive(t, disk, f, archive.Options{}).Probe(t.Context()); err != nil {
+		if _, err := newArchive(t, disk, f, archive.Options{}).Probe(t.Context()); err != nil {
 			t.Errorf("%v: %v", f, err)
 		}
-		if err := at(replacing{disk}, archive.Options{}).Probe(t.Context()); err == nil {
+		if _, err := at(replacing{disk}, archive.Options{}).Probe(t.Context()); err == nil {
 			t.Errorf("%v: a store that replaces passed", f)
 		}
 	}

@@ -10,8 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pitr/archive"
-	"pitr/archive/local"
-	"pitr/archive/wal"
 )
 
 const (
@@ -87,7 +85,11 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 	ctx, cancel = context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
 	defer cancel()
 	what := t.url.String()
-	a := t.cfg.archives([]*url.URL{t.url}, cluster, c.log)[0]
+	dir := t.cfg.filesAt(t.url, c.log)
+	if !c.connection(ctx, what, dir) {
+		return nil
+	}
+	a := t.cfg.archiveIn(dir, t.url, cluster, c.log)
 	id, err := a.Identity(ctx)
 	switch {
 	case errors.Is(err, archive.ErrNoIdentity) && t.cfg.Layout == string(archive.Flat) && !t.written:
@@ -98,7 +100,7 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 	default:
 		c.ok(what, "archive %s of system identifier %d, layout %s, codec %s", id.ID, id.SystemID, id.Layout, id.Codec)
 		c.probe(ctx, a, what)
-		seen = []lookedAt{{what, id.ID, c.place(ctx, t, id.SegmentSize)}}
+		seen = []lookedAt{{what, id.ID, c.place(ctx, what, dir, id.SegmentSize)}}
 	}
 	cover, err := a.Coverage(listing)
 	if err != nil {
@@ -113,43 +115,24 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 }
 
 func (c *checkup) probe(ctx context.Context, a *archive.Archive, what string) {
-	if err := a.Probe(ctx); err != nil {
+	found, err := a.Probe(ctx)
+	if err != nil {
 		c.add(critical, what, firstHint(err, "does this user own the directory, and can its file system rename without replacing, or link?"), "%v", err)
 		return
 	}
 	c.ok(what, "a file was stored, synced and protected against a second one")
+	const tolerable = 10 * time.Second
+	if found.Clock.Abs() > tolerable {
+		c.add(warning, what, "set both clocks by NTP: what is removed by its age is removed at the wrong time",
+			"the clock there is %s", aheadOrBehind(found.Clock))
+	}
 }
 
-// place looks at the disk that an archive lies on: its room, and whether it is
-// that of the data.
-func (c *checkup) place(ctx context.Context, t target, segment wal.SegmentSize) (dev uint64) {
-	what := t.url.String()
-	type seen struct {
-		free int64
-		dev  uint64
-		err  error
+func aheadOrBehind(d time.Duration) string {
+	if d < 0 {
+		return d.Abs().String() + " behind"
 	}
-	got := make(chan seen, 1)
-	go func() {
-		var st unix.Stat_t
-		free, err := local.New(t.url.Path).Space()
-		if err == nil {
-			err = unix.Stat(t.url.Path, &st)
-		}
-		got <- seen{free, uint64(st.Dev), err}
-	}()
-	select {
-	case <-ctx.Done():
-		c.add(critical, what, "", "%v", context.Cause(ctx))
-	case s := <-got:
-		if s.err != nil {
-			c.add(critical, what, "", "%v", s.err)
-			return s.dev
-		}
-		c.room(what, s.free, int64(segment))
-		return s.dev
-	}
-	return 0
+	return d.String() + " ahead"
 }
 
 // room judges how many bytes are free.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"pitr/archive"
+	"pitr/archive/files"
+	"pitr/archive/local"
 	"pitr/archive/wal"
 )
 
@@ -98,17 +100,22 @@ func clusterOf(pgdata string) (archive.Cluster, error) {
 func (c Config) archives(urls []*url.URL, cluster archive.Cluster, log *slog.Logger) archive.Set {
 	var set archive.Set
 	for _, u := range urls {
-		set = append(set, archive.New(u.String(), c.storeAt(u, log), archive.Options{
-			Cluster:       cluster,
-			Layout:        archive.Layout(c.Layout),
-			GapIsEnd:      c.RestoreGap == "end",
-			CompressLevel: c.CompressLevel,
-			VerifyPuts:    c.VerifyAfterPut,
-			Log:           log,
-			Now:           time.Now,
-		}))
+		set = append(set, c.archiveIn(c.filesAt(u, log), u, cluster, log))
 	}
 	return set
+}
+
+// archiveIn is the archive in a directory that is open already.
+func (c Config) archiveIn(dir files.FS, u *url.URL, cluster archive.Cluster, log *slog.Logger) *archive.Archive {
+	return archive.New(u.String(), files.NewStore(dir, local.Writer()), archive.Options{
+		Cluster:       cluster,
+		Layout:        archive.Layout(c.Layout),
+		GapIsEnd:      c.RestoreGap == "end",
+		CompressLevel: c.CompressLevel,
+		VerifyPuts:    c.VerifyAfterPut,
+		Log:           log,
+		Now:           time.Now,
+	})
 }
 
 // readFrom is where files are fetched from.

@@ -52,11 +52,6 @@ func (c *connections) close() {
 	all.Wait()
 }
 
-// storeAt chooses the store for a URL. The configuration has checked it.
-func (c Config) storeAt(u *url.URL, log *slog.Logger) *files.Store {
-	return files.NewStore(c.filesAt(u, log), local.Writer())
-}
-
 // filesAt is the directory of a URL.
 func (c Config) filesAt(u *url.URL, log *slog.Logger) files.FS {
 	if u.Scheme == "sftp" {

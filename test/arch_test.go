@@ -59,6 +59,11 @@ var libraries = map[string][]string{
 	"github.com/SaveTheRbtz/zstd-seekable-format-go/pkg": {"pitr/archive/codec"},
 	"github.com/cespare/xxhash/v2":                       {"pitr/archive/codec"},
 	"github.com/jackc/pgx/v5":                            {"pitr/backup/pg"},
+	"golang.org/x/crypto":                                {"pitr/archive/remote"},
+	"github.com/pkg/sftp":                                {"pitr/archive/remote"},
+	"github.com/skeema/knownhosts":                       {"pitr/archive/remote"},
+	"github.com/kevinburke/ssh_config":                   {"pitr/archive/remote"},
+	"golang.org/x/time":                                  {"pitr/archive/remote"},
 	"golang.org/x/sync":                                  {"pitr/archive/codec"},
 	"golang.org/x/sys":                                   {"pitr/archive/local", "pitr/multicall"},
 }

@@ -234,11 +234,17 @@ func syncPath(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// Space tells how many bytes are free for this user on the root's file system.
-func (l FS) Space() (int64, error) {
+// Space tells how many bytes are free for this user on the root's file system,
+// and the number of its device.
+func (l FS) Space() (free int64, dev uint64, err error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(l.root, &st); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", l.root, err)
+	var at unix.Stat_t
+	err = unix.Statfs(l.root, &st)
+	if err == nil {
+		err = unix.Stat(l.root, &at)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	if err != nil {
+		return 0, 0, fmt.Errorf("free space of %s: %w", l.root, err)
+	}
+	return int64(st.Bavail) * st.Bsize, uint64(at.Dev), nil
 }

@@ -53,10 +53,14 @@ func (f *FS) dial(ctx context.Context) (*session, error) {
 	if err == nil {
 		return s, nil
 	}
-	if ctx.Err() != nil {
+	silent := ctx.Err() != nil
+	if silent {
 		err = context.Cause(ctx)
 	}
 	_ = d.links.close() // the first error counts
+	if silent && d.current == "key exchange" {
+		err = withHint(err, "something accepts connections there and says nothing: is it sshd, and is the host overloaded?")
+	}
 	return nil, d.explain(err)
 }
 
@@ -207,16 +211,13 @@ func (d *dialling) explain(err error) error {
 	}
 	whole := fmt.Errorf("%w to %s: %w", ErrConnect, where, err)
 	var dns *net.DNSError
-	var net net.Error
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return withHint(whole, "does sshd run there, on this port?")
 	case errors.As(err, &dns):
-		return withHint(whole, "is the name right? %s", strings.TrimSpace(dns.Server))
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), d.current == "connect" && errors.As(err, &net):
+		return withHint(whole, "is the name right, and does the name server answer?")
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), d.current == "connect":
 		return withHint(whole, "is the host up, and does no firewall stand between?")
-	case d.current == "key exchange" && !errors.Is(err, ErrHostKey) && errors.Is(err, context.DeadlineExceeded):
-		return withHint(whole, "something accepts connections there and says nothing: is it sshd, and is the host overloaded?")
 	}
 	return whole
 }

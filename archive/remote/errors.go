@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"strings"
 	"syscall"
 
 	"github.com/pkg/sftp"
@@ -72,9 +74,15 @@ func statusCode(err error) uint32 {
 	return 0
 }
 
-// isLost tells whether an operation failed because its connection did.
+// isLost tells whether an operation failed because its connection did. The
+// library has no better name for a request that could not be sent.
 func isLost(err error) bool {
-	return errors.Is(err, sftp.ErrSSHFxConnectionLost) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrLost)
+	for _, lost := range []error{ErrLost, sftp.ErrSSHFxConnectionLost, io.ErrClosedPipe, io.ErrUnexpectedEOF, net.ErrClosed} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	return err != nil && strings.Contains(err.Error(), "failed to send packet")
 }
 
 // unproven is an error that must not be taken for an answer about the name.

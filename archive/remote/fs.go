@@ -98,9 +98,9 @@ func (f *FS) absence(s *session, name string, err error) error {
 	s.background(func() {
 		defer close(asked)
 		parentErr = errLiar // unless it comes to an end
-		info, parentErr = s.client.Stat(f.path(parent))
+		info, parentErr = s.stat(f.path(parent))
 	})
-	link, linkErr := s.client.Lstat(f.path(name))
+	link, linkErr := s.lstat(f.path(name))
 	<-asked
 	switch {
 	case linkErr == nil && link.Mode().Type() != fs.ModeSymlink:
@@ -130,7 +130,7 @@ func (f *FS) proven(s *session, name string, err error) error {
 // Stat describes a file or directory.
 func (f *FS) Stat(ctx context.Context, name string) (fs.FileInfo, error) {
 	info, err := again(ctx, f, func(s *session) (fs.FileInfo, error) {
-		info, err := s.client.Stat(f.path(name))
+		info, err := s.stat(f.path(name))
 		return info, f.proven(s, name, err)
 	}, nil)
 	return info, about("stat", name, err)
@@ -187,7 +187,7 @@ func (f *FS) makeDirectory(s *session, name string, mode fs.FileMode) error {
 	if made != nil && !isFailure(made) {
 		return f.cannotWrite(s, name, made)
 	}
-	info, err := s.client.Stat(f.path(name))
+	info, err := s.stat(f.path(name))
 	switch {
 	case err != nil && made != nil:
 		return f.failure(s, made)
@@ -210,7 +210,7 @@ func (f *FS) makeRoot(s *session) error {
 	made := s.client.Mkdir(f.opts.Root)
 	switch {
 	case isFailure(made):
-		info, err := s.client.Stat(f.opts.Root)
+		info, err := s.stat(f.opts.Root)
 		if err != nil {
 			return f.failure(s, made)
 		}
@@ -255,7 +255,7 @@ func (f *FS) publishByLink(s *session, from, to string) error {
 }
 
 func (f *FS) publishByRename(s *session, from, to string) error {
-	if _, err := s.client.Lstat(f.path(to)); err == nil {
+	if _, err := s.lstat(f.path(to)); err == nil {
 		return fs.ErrExist
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return unproven(err)
@@ -280,7 +280,7 @@ func (f *FS) named(s *session, from, to string, give func(from, to string) error
 	if err == nil || isLost(err) {
 		return err
 	}
-	if _, there := s.client.Lstat(f.path(to)); there == nil {
+	if _, there := s.lstat(f.path(to)); there == nil {
 		return fs.ErrExist
 	} else if !errors.Is(there, fs.ErrNotExist) {
 		return unproven(there)
@@ -291,10 +291,10 @@ func (f *FS) named(s *session, from, to string, give func(from, to string) error
 // nowhere is fs.ErrNotExist if dir is missing; errAppeared if it is there, and
 // so is the file that wants to go there.
 func (f *FS) nowhere(s *session, from, dir string, err error) error {
-	if _, missing := s.client.Stat(f.path(dir)); errors.Is(missing, fs.ErrNotExist) {
+	if _, missing := s.stat(f.path(dir)); errors.Is(missing, fs.ErrNotExist) {
 		return f.absence(s, dir, missing)
 	}
-	if _, gone := s.client.Lstat(f.path(from)); gone != nil {
+	if _, gone := s.lstat(f.path(from)); gone != nil {
 		return fmt.Errorf("%s is gone: %w", from, unproven(err))
 	}
 	return errAppeared
@@ -303,7 +303,7 @@ func (f *FS) nowhere(s *session, from, dir string, err error) error {
 // refused explains why a free name was not given.
 func (f *FS) refused(s *session, from string, err error) error {
 	if s.link && (isUnsupported(err) || errors.Is(err, fs.ErrPermission)) {
-		if _, mine := s.client.Lstat(f.path(from)); mine == nil {
+		if _, mine := s.lstat(f.path(from)); mine == nil {
 			return withHint(fmt.Errorf("%w, or this user may not write there: %w", ErrNoLinks, err), "without hard links nothing can be protected from being replaced: put the archive on another file system (not FAT, exFAT or most FUSE ones)")
 		}
 	}
@@ -355,7 +355,7 @@ func (f *FS) syncPath(s *session, path string) error {
 		if err := f.mustSync(s); err != nil {
 			return err
 		}
-		_, err := s.client.Stat(path)
+		_, err := s.stat(path)
 		return err
 	}
 	file, err := s.client.Open(path)
@@ -397,6 +397,22 @@ func errIf(is bool, err error) error {
 	return nil
 }
 
+func (s *session) stat(path string) (fs.FileInfo, error) { return told(s.client.Stat(path)) }
+
+func (s *session) lstat(path string) (fs.FileInfo, error) { return told(s.client.Lstat(path)) }
+
+// told refuses a description with nothing in it: what the library makes of the
+// answer "done".
+func told(info fs.FileInfo, err error) (fs.FileInfo, error) {
+	if err != nil {
+		return nil, err
+	}
+	if st, ok := info.Sys().(*sftp.FileStat); ok && st == nil {
+		return nil, errLiar
+	}
+	return info, nil
+}
+
 // rootMode asks for the root's mode, once in a session.
 func (s *session) rootMode(root string) (fs.FileMode, error) {
 	s.rootMu.Lock()
@@ -404,7 +420,7 @@ func (s *session) rootMode(root string) (fs.FileMode, error) {
 	if s.rootIs != nil {
 		return s.rootIs.Mode(), nil
 	}
-	info, err := s.client.Stat(root)
+	info, err := s.stat(root)
 	if err != nil {
 		return 0, err
 	}

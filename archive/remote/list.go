@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -9,41 +10,79 @@ import (
 	"sync/atomic"
 )
 
-// largestListing is how many bytes a listing may have: about half a million
-// files, twenty times what fits into a directory of a tree.
-const largestListing = 64 << 20
+// mostListed is how many names a listing may have: what a thousand directories
+// of a tree hold, or 8 TB of WAL in one flat one.
+const mostListed = 500_000
 
-// counter counts the bytes that arrive, and cuts off what is too much.
+// counter reads an SFTP stream and counts the names that arrive, for the library
+// keeps all of a listing in memory. One goroutine reads.
 type counter struct {
 	r     io.Reader
-	limit atomic.Int64 // how many more may come; 0 is any number
+	names atomic.Int64 // since the listing began
+
+	head [13]byte // of a packet: length, type, id, number of names
+	have int      // how many bytes of head are there
+	skip int64    // how many bytes of the packet follow
 }
 
-// Read reads, and fails when the limit is passed.
+const packetOfNames = 104 // SSH_FXP_NAME
+
+// Read reads, and fails when there are too many names.
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	if c.limit.Load() > 0 && c.limit.Add(-int64(n)) <= 0 {
-		c.limit.Store(1)
+	c.see(p[:n])
+	if c.names.Load() > mostListed {
 		return 0, errEndless
 	}
 	return n, err
 }
 
+// see follows the packets.
+func (c *counter) see(p []byte) {
+	for len(p) > 0 {
+		if c.skip > 0 {
+			n := min(c.skip, int64(len(p)))
+			c.skip -= n
+			p = p[n:]
+			continue
+		}
+		n := copy(c.head[c.have:], p)
+		c.have += n
+		p = p[n:]
+		if c.have < 4 {
+			continue
+		}
+		length := int64(binary.BigEndian.Uint32(c.head[:4]))
+		if whole := int64(c.have - 4); whole >= length {
+			// A packet without room for names; the next one has begun.
+			rest := c.head[4+length : c.have]
+			c.have = 0
+			c.see(append([]byte(nil), rest...))
+			continue
+		}
+		if c.have < len(c.head) {
+			continue
+		}
+		if c.head[4] == packetOfNames {
+			c.names.Add(int64(binary.BigEndian.Uint32(c.head[9:13])))
+		}
+		c.skip, c.have = length-int64(len(c.head)-4), 0
+	}
+}
+
 // errEndless ends a connection.
 var errEndless = errors.New("the listing does not end")
 
-// list lists a directory. One at a time, so that the bytes can be counted; other
-// operations may run beside it and count as well.
+// list lists a directory. One at a time, so that the names can be counted.
 func (s *session) list(ctx context.Context, dir string) ([]fs.FileInfo, error) {
 	s.listing.Lock()
 	defer s.listing.Unlock()
-	s.arrived.limit.Store(largestListing)
-	defer s.arrived.limit.Store(0)
+	s.arrived.names.Store(0)
 	infos, err := s.client.ReadDirContext(ctx, dir)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) && !isLost(err) {
 		return nil, fmt.Errorf("%w: a listing that is none", errLiar)
 	}
 	return infos, err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -80,12 +81,12 @@ func (c *loginConfig) because(err error) error {
 	}
 	err = fmt.Errorf("%w as %s: %s", ErrLogin, c.hop.user, c.story())
 	switch {
+	case len(c.offered) > 0 && !slices.Contains(c.offered, "publickey"):
+		return withHint(err, "that server wants a password, and nobody is asked here: allow PubkeyAuthentication in its sshd_config")
 	case len(c.unused) > 0:
 		return withHint(err, "a key that needs a passphrase is used through an ssh-agent (SSH_AUTH_SOCK), or make one without for this purpose: nobody is asked here")
 	case len(c.tried) == 0:
 		return withHint(err, "make a key with ssh-keygen, name it as identity_file, and add its public half to ~/.ssh/authorized_keys of %s on that host", c.hop.user)
-	case len(c.offered) > 0 && !strings.Contains(strings.Join(c.offered, " "), "publickey"):
-		return withHint(err, "that server wants a password, and nobody is asked here: allow PubkeyAuthentication in its sshd_config")
 	}
 	return withHint(err, "add the public half of a key to ~/.ssh/authorized_keys of %s on that host (ssh-copy-id); its log says why it refuses one", c.hop.user)
 }

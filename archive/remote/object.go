@@ -97,7 +97,7 @@ func (f *FS) open(s *session, name string) (opened, *chunk, error) {
 		first.err = errLiar // unless it comes to an end
 		first.data, first.err = f.readChunk(o, 0, int64(s.chunk))
 	})
-	o.info, err = file.Stat()
+	o.info, err = told(file.Stat())
 	switch {
 	case err != nil:
 		err = unproven(err)

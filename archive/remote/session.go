@@ -92,6 +92,23 @@ type Step struct {
 	Took time.Duration
 }
 
+// Connection is what a connection took, and what the server offers.
+type Connection struct {
+	Steps []Step
+	// Syncs, Links, Space: whether it can sync, make hard links, and tell how
+	// much is free. Without Links, a rename has to do.
+	Syncs, Links, Space bool
+}
+
+// Connection connects, unless that is done.
+func (f *FS) Connection(ctx context.Context) (Connection, error) {
+	s, err := f.session(ctx)
+	if err != nil {
+		return Connection{}, err
+	}
+	return Connection{s.steps, s.sync, s.link, s.space}, nil
+}
+
 // attempt is a connection in the making.
 type attempt struct {
 	done chan struct{}
