@@ -59,9 +59,9 @@ demo: build ## archiving, a standby, a failover and a point-in-time recovery, on
 	@test/setup --demo
 	@test/demo bin/pitr
 
-bench: build ## time push, get and an absent name beside dd, cp and a bare Go program (ROUNDS=15)
-	@test/setup --demo
-	@$(GO) run ./test/bench -rounds $(or $(ROUNDS),15)
+bench: build ## time pitr beside what would be used instead (ROUNDS=15 TASKS=regexp RIVALS=regexp)
+	@test/setup --bench
+	@$(GO) run ./test/bench -rounds $(or $(ROUNDS),15) -tasks '$(TASKS)' -rivals '$(RIVALS)'
 
 clean: ## remove what was built (the fetched servers stay in .cache)
 	rm -rf bin

@@ -30,8 +30,10 @@ var floors = map[string]int{
 	"pitr/archive":             3,
 	"pitr/archive/codec":       2,
 	"pitr/archive/wal":         1,
-	"pitr/test":                0, // what is not a test there is a comment
-	"pitr/test/bench":          0, // a program of its own; it runs the binary
+	"pitr/test":                1, // what is not a test there is a comment
+	"pitr/test/bench":          1, // a program of its own; it runs the binary
+	"pitr/test/proxy":          0,
+	"pitr/test/sshd":           0,
 }
 
 // programs read a command line and decide about their end: the product's only
@@ -40,6 +42,9 @@ var programs = []string{"pitr", "pitr/multicall", "pitr/test/bench"}
 
 // archivetest is what tests of archives share.
 const archivetest = "pitr/archive/archivetest"
+
+// aids are for tests and for the bench.
+var aids = []string{"pitr/test/proxy", "pitr/test/sshd"}
 
 // stores are chosen by multicall, and by nobody else.
 var stores = []string{"pitr/archive/files", "pitr/archive/local", "pitr/archive/remote", "pitr/archive/object"}
@@ -73,7 +78,7 @@ var testLibraries = map[string][]string{
 var forbidden = map[string][]string{
 	"flag":      programs,
 	"log":       programs, // log/slog is for everybody
-	"os/exec":   programs,
+	"os/exec":   append([]string{"pitr/test/sshd"}, programs...),
 	"os/signal": programs,
 	"C":         nil, // the binary is static
 	"plugin":    nil,
@@ -176,7 +181,7 @@ func wrongImport(from, path string, i listed) string {
 		return "it does not lie lower"
 	case slices.Contains(stores, path) && !slices.Contains(stores, from) && from != "pitr/multicall" && from != archivetest:
 		return "multicall chooses the store"
-	case path == archivetest:
+	case path == archivetest, slices.Contains(aids, path) && from != "pitr/test/bench":
 		return "it is for tests"
 	case from == "pitr" && path != "pitr/multicall":
 		return "main only starts multicall"
@@ -242,6 +247,9 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"pitr/multicall", "pitr/archive/local", false, false},
 		{"pitr/multicall", "pitr/archive/archivetest", true, false},
 		{"pitr", "pitr/archive", true, false},
+		{"pitr/archive/local", "pitr/test/proxy", true, false},
+		{"pitr/test/bench", "pitr/test/sshd", false, false},
+		{"pitr/test/sshd", "pitr/archive/wal", true, true},
 		{"pitr/archive", "example.org/unknown", true, true},
 	}
 	for _, tt := range tests {

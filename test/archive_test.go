@@ -12,14 +12,15 @@ import (
 
 // archive is an archive directory.
 type archive struct {
-	t   testing.TB
-	dir string
+	t     testing.TB
+	dir   string
+	route *route // how the servers reach it; nil is the directory itself
 }
 
 // newArchive makes an archive of a cluster with pitr init.
 func newArchive(t testing.TB, c *cluster, flags ...string) *archive {
 	t.Helper()
-	a := &archive{t, filepath.Join(newDirectory(t, "a"), "archive")}
+	a := &archive{t: t, dir: filepath.Join(newDirectory(t, "a"), "archive")}
 	a.init(c, flags...)
 	return a
 }
@@ -35,12 +36,17 @@ func (a *archive) init(c *cluster, flags ...string) {
 // copyOf makes a copy of an archive: what a test does to it hurts no other.
 func (a *archive) copyFor(t testing.TB) *archive {
 	t.Helper()
-	b := &archive{t, filepath.Join(newDirectory(t, "a"), "archive")}
+	b := &archive{t: t, dir: filepath.Join(newDirectory(t, "a"), "archive")}
 	copyTree(t, a.dir, b.dir)
 	return b
 }
 
-func (a *archive) url() string { return "file://" + a.dir }
+func (a *archive) url() string {
+	if a.route != nil {
+		return a.route.url(a.dir)
+	}
+	return "file://" + a.dir
+}
 
 // stored is the path under which a file of PostgreSQL lies, in the form the
 // archive has: that of docs/format.md.
@@ -104,6 +110,9 @@ func (c *cluster) configure(archives []*archive, lines ...string) string {
 	var urls []string
 	for _, a := range archives {
 		urls = append(urls, a.url())
+		if a.route != nil {
+			lines = append(lines, a.route.lines()...)
+		}
 	}
 	path := filepath.Join(c.dir, "pitr.ini")
 	writeFile(c.t, path, fmt.Sprintf("[DEFAULT]\narchive = %s\npgdata = %s\n%s\n",

@@ -37,7 +37,7 @@ func TestSuccessIsSaidAfterEverySync(t *testing.T) {
 			found: []string{"sync SEGMENT", "sync ."},
 		},
 	} {
-		a := &archive{t, filepath.Join(newDirectory(t, "a"), "archive")}
+		a := &archive{t: t, dir: filepath.Join(newDirectory(t, "a"), "archive")}
 		config := c.configure([]*archive{a})
 		push := []string{home.applet("archive_command"), "-C", config, filepath.Join("pg_wal", segment)}
 		a.wantCalls(c, segment, form+", init", want.init, home.pitr, "init", "-C", config, "--layout", form)

@@ -8,12 +8,17 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"pitr/test/sshd"
 )
 
 // bench is the place where everything lies: WAL, archives, results.
 type bench struct {
 	dir, pitr string
+	user      *syscall.Credential // who archives and who serves; nil is this process's user
+	keys      sshd.Keys
 	segments  []string // paths of pgbench WAL
+	fars      int      // how many far sides there were so far
 }
 
 // forms are the archives that are measured, with the flags of pitr init.
@@ -35,14 +40,21 @@ func (b *bench) prepare(server string, rounds int) error {
 	if err := os.Chmod(b.dir, 0o755); err != nil {
 		return err
 	}
+	if err := b.chooseUser(); err != nil {
+		return err
+	}
 	if err := b.makeWAL(server, rounds); err != nil {
 		return fmt.Errorf("make WAL: %w", err)
 	}
 	for i, f := range forms {
-		if out, err := b.call(i, append([]string{"init"}, f.flags...)...).CombinedOutput(); err != nil {
+		if out, err := b.call(i, append([]string{"init", "--force"}, f.flags...)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("init: %w: %s", err, out)
 		}
 	}
+	return b.buildNothing()
+}
+
+func (b *bench) buildNothing() error {
 	nothing := b.path("nothing.go")
 	if err := os.WriteFile(nothing, []byte("package main\n\nimport \"os\"\n\nfunc main() { os.Exit(1) }\n"), 0o600); err != nil {
 		return err
@@ -109,7 +121,7 @@ func (b *bench) call(form int, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (b *bench) tasks() []*task {
+func (b *bench) localTasks() []*task {
 	push := &task{name: "push one 16 MB segment"}
 	found := &task{name: "push a segment that is there already"}
 	get := &task{name: "get one 16 MB segment"}

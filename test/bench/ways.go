@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// way is how somebody stores WAL over SSH, and gets it back.
+type way struct {
+	name   string
+	warm   bool // a connection is there already
+	setUp  func(*far) error
+	put    func(f *far, segment string) *exec.Cmd
+	get    func(f *far, name, to string) *exec.Cmd // nil if nobody would
+	stored func(f *far, segment string) error      // compares
+}
+
+// ways begin with the yardstick.
+var ways = []way{
+	{"pgBackRest, zst 1, synchronous", false, setUpPgBackRest, putPgBackRest, getPgBackRest, storedPgBackRest},
+	{"pitr, zstd 1", false, setUpPitr, putPitr, getPitr, storedPitr},
+	{"rsync --fsync", false, makeStore, putRsync, nil, storedPlain},
+	{"scp, cannot sync", false, makeStore, putSCP, getSCP, storedPlain},
+	{"scp, warm ControlMaster, cannot sync", true, makeStore, putSCP, getSCP, storedPlain},
+}
+
+// makeStore makes the directory that plain copies go to.
+func makeStore(f *far) error { return f.b.directory(f.path("store")) }
+
+func storedPlain(f *far, segment string) error {
+	return same(segment, filepath.Join(f.path("store"), filepath.Base(segment)))
+}
+
+func putRsync(f *far, segment string) *exec.Cmd {
+	return f.b.command(nil, "rsync", "-a", "--fsync", "-e", strings.Join(f.ssh("ssh"), " "), segment, f.host+":"+f.path("store")+"/")
+}
+
+func putSCP(f *far, segment string) *exec.Cmd {
+	return f.b.command(nil, f.ssh("scp", "-q", "-o", "ControlPath="+f.control(), segment, f.host+":"+f.path("store")+"/")...)
+}
+
+func getSCP(f *far, name, to string) *exec.Cmd {
+	return f.b.command(nil, f.ssh("scp", "-q", "-o", "ControlPath="+f.control(), f.host+":"+f.path("store")+"/"+name, to)...)
+}
+
+// pitr is the binary with an archive on the far side.
+func (f *far) pitr(args ...string) *exec.Cmd {
+	return f.b.command([]string{
+		"PITR_ARCHIVE=sftp://" + f.server.User + "@" + f.host + ":" + f.port + f.path("archive"),
+		"PITR_PGDATA=" + f.b.path("server", "d"),
+		"PITR_IDENTITY_FILE=" + f.server.Identity,
+		"PITR_KNOWN_HOSTS=" + f.server.KnownHosts,
+	}, append([]string{f.b.pitr}, args...)...)
+}
+
+func setUpPitr(f *far) error { return silent(f.pitr("init", "--force")) }
+
+func putPitr(f *far, segment string) *exec.Cmd { return f.pitr("archive_command", segment) }
+
+func getPitr(f *far, name, to string) *exec.Cmd { return f.pitr("restore_command", name, to) }
+
+func storedPitr(f *far, segment string) error {
+	name := filepath.Base(segment)
+	return silent(exec.Command("sh", "-c", `zstd -dcq "$1" | cmp - "$2"`, "sh", filepath.Join(f.path("archive"), "wal", name[:16], name+".zst"), segment))
+}
+
+// setUpPgBackRest writes the two configurations: that of the server, whose
+// repository is on another host, and that of this host. One takes what it needs
+// to find the far side from a script, for there is no option for that.
+func setUpPgBackRest(f *far) error {
+	ssh := "#!/bin/sh\nexec " + strings.Join(f.ssh("ssh"), " ") + " \"$@\"\n"
+	common := fmt.Sprintf("log-level-file=off\nlog-level-console=warn\nlock-path=%s\nspool-path=%s\n", f.path("lock"), f.path("spool"))
+	stanza := "[main]\npg1-path=" + f.b.path("server", "d") + "\n"
+	near := fmt.Sprintf("[global]\n%srepo1-host=%s\nrepo1-host-port=%s\nrepo1-host-user=%s\nrepo1-host-config=%s\ncmd-ssh=%s\ncompress-type=zst\ncompress-level=1\n%s",
+		common, f.host, f.port, f.server.User, f.path("repository.conf"), f.path("ssh"), stanza)
+	repository := fmt.Sprintf("[global]\n%srepo1-path=%s\n%s", common, f.path("repository"), stanza)
+	err := errors.Join(
+		os.WriteFile(f.path("ssh"), []byte(ssh), 0o755),
+		os.WriteFile(f.path("server.conf"), []byte(near), 0o644),
+		os.WriteFile(f.path("repository.conf"), []byte(repository), 0o644))
+	if err != nil {
+		return err
+	}
+	return silent(f.pgBackRest("repository.conf", "--no-online", "stanza-create"))
+}
+
+func (f *far) pgBackRest(config string, args ...string) *exec.Cmd {
+	return f.b.command(nil, append([]string{"pgbackrest", "--config=" + f.path(config), "--stanza=main"}, args...)...)
+}
+
+func putPgBackRest(f *far, segment string) *exec.Cmd {
+	return f.pgBackRest("server.conf", "archive-push", segment)
+}
+
+func getPgBackRest(f *far, name, to string) *exec.Cmd {
+	return f.pgBackRest("server.conf", "archive-get", name, to)
+}
+
+func storedPgBackRest(f *far, segment string) error {
+	to := f.path("compared")
+	if err := silent(f.pgBackRest("repository.conf", "archive-get", filepath.Base(segment), to)); err != nil {
+		return err
+	}
+	return same(segment, to)
+}
+
+// silent runs a command that nobody measures.
+func silent(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(cmd.Path), err, out)
+	}
+	return nil
+}
