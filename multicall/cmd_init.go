@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -15,7 +16,6 @@ import (
 	"time"
 
 	"pitr/archive"
-	"pitr/archive/local"
 	"pitr/archive/wal"
 )
 
@@ -50,7 +50,7 @@ func (c *initCmd) Run(s *session) error {
 		return err
 	}
 	for _, u := range urls {
-		err := initAt(s.ctx, u, c.pgdata(s), id)
+		err := s.cfg.initAt(s.ctx, u, c.pgdata(s), id)
 		switch {
 		case errors.Is(err, archive.ErrExists):
 			err = c.joins(s, u, id)
@@ -62,7 +62,7 @@ func (c *initCmd) Run(s *session) error {
 			return fmt.Errorf("init %s: %w", u, err)
 		}
 	}
-	return c.pushHistories(s, urls)
+	return pushHistories(s.ctx, s.cfg.archives(urls, archive.Cluster{}, s.log), c.pgdata(s), s.stdout)
 }
 
 // joins takes an archive that is there already, if it is this cluster's: init
@@ -99,10 +99,10 @@ func (c *initCmd) mustBeFirst(s *session) error {
 }
 
 // pushHistories stores the histories that the cluster has: one that is on a
-// later timeline archived them before this archive was there, and a recovery
-// from it will ask for them.
-func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
-	found, err := filesOf(c.pgdata(s), "pg_wal", ".history")
+// later timeline archived them before these archives were there, and a recovery
+// from them will ask for them.
+func pushHistories(ctx context.Context, set archive.Set, pgdata string, say io.Writer) error {
+	found, err := filesOf(pgdata, "pg_wal", ".history")
 	if err != nil {
 		return err
 	}
@@ -111,11 +111,11 @@ func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
 		if err != nil {
 			return err
 		}
-		_, err = s.cfg.archives(urls, archive.Cluster{}, s.log).Push(s.ctx, f.name, f)
+		_, err = set.Push(ctx, f.name, f)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.stdout, "%s is stored: the cluster is past timeline 1\n", f.name)
+		fmt.Fprintf(say, "%s is stored: the cluster is past timeline 1\n", f.name)
 	}
 	return nil
 }
@@ -139,18 +139,15 @@ func filesOf(pgdata, sub, suffix string) ([]string, error) {
 	return found, err
 }
 
-func initAt(ctx context.Context, u *url.URL, pgdata string, id archive.Identity) error {
+// initAt makes a directory, and the archive in it.
+func (c Config) initAt(ctx context.Context, u *url.URL, pgdata string, id archive.Identity) error {
 	if pgdata != "" && lies(filepath.Dir(u.Path), pgdata) {
 		return archiveInPGData(u, pgdata)
 	}
-	err := local.New(u.Path).Mkdir(ctx, ".")
-	if errors.Is(err, fs.ErrNotExist) {
-		return hint(err, "%s must exist: is its file system mounted?", filepath.Dir(u.Path))
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := c.makeRoot(ctx, u); err != nil {
 		return err
 	}
-	_, err = archive.Init(ctx, storeAt(u), id)
+	_, err := archive.Init(ctx, storeAt(u), id)
 	return err
 }
 

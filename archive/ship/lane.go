@@ -32,6 +32,10 @@ func (l *lane) run(ctx context.Context) {
 		l.conclude(ctx, note{})
 		return
 	}
+	if r.Err = l.refused; r.Err != nil {
+		l.conclude(ctx, l.readNote(ctx))
+		return
+	}
 	net, cancel := network(ctx)
 	defer cancel()
 	early, cancel := l.patient(net)

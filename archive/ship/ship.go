@@ -106,17 +106,19 @@ var errNoAnswer = errors.New("no answer in time")
 // Ship brings a file to every destination, or into its queue; at the same time.
 // It returns one Result for each, in their order, and nil only if each has the
 // file or its queue has it. archive.ErrForeign if the file is not what its name
-// says: nothing went anywhere then, and there are no results. archive.ErrConflict
+// says: it is lost everywhere then, for nothing went anywhere. archive.ErrConflict
 // if other content waits under its name. When ctx ends, what hangs in the system
 // is left behind: nothing of it was acknowledged.
 func (s *Shipper) Ship(ctx context.Context, name wal.Name, src archive.Source) ([]Result, error) {
-	if err := archive.Inspect(name, src, s.Cluster); err != nil {
-		return nil, fmt.Errorf("ship %s: %w", name, err)
-	}
 	if len(s.Destinations) == 0 {
 		return nil, fmt.Errorf("ship %s: no destination", name)
 	}
-	results := s.shipment(ctx, name, src).everywhere(ctx)
+	one := s.shipment(ctx, name, src)
+	one.refused = archive.Inspect(name, src, s.Cluster)
+	results := one.everywhere(ctx)
+	if one.refused != nil {
+		return results, fmt.Errorf("ship %s: %w", name, one.refused)
+	}
 	var lost []error
 	for _, r := range results {
 		lost = append(lost, r.err())
@@ -134,6 +136,8 @@ type shipment struct {
 	src   archive.Source
 	copy  *copyOnce
 	swept sync.Once
+	// refused is why the file must not go anywhere.
+	refused error
 	// patient ends when no further file may be begun.
 	patient func(context.Context) (context.Context, context.CancelFunc)
 }

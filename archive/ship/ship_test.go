@@ -96,8 +96,8 @@ func TestForeignFileGoesNowhere(t *testing.T) {
 		"no history":     {history(3).name, []byte("nonsense")},
 	} {
 		results, err := send(t, shipper(disk, a), f)
-		if !errors.Is(err, archive.ErrForeign) || results != nil {
-			t.Errorf("%s: got %v, %v, want %v alone", what, results, err, archive.ErrForeign)
+		if !errors.Is(err, archive.ErrForeign) || results[0].Outcome != ship.Lost || results[0].After != ship.Failed {
+			t.Errorf("%s: got %v, %v, want %v", what, results, err, archive.ErrForeign)
 		}
 	}
 	wantQueued(t, disk, "a")
