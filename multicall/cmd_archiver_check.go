@@ -110,14 +110,9 @@ func (c *checkup) slave(ctx context.Context, cfg Config, d ship.Destination) {
 // alerts looks for commands that are not there, and for what the last ones came
 // to.
 func (c *checkup) alerts(cfg Config) {
-	for key, p := range map[string]program{"notify_ok": cfg.NotifyOK, "notify_warning": cfg.NotifyWarning, "notify_critical": cfg.NotifyCritical} {
-		if len(p.words) == 0 {
-			continue
-		}
-		if _, err := exec.LookPath(p.words[0]); err != nil {
-			c.add(warning, key, "give its whole path, and let this user run it", "%v", err)
-		}
-	}
+	c.runnable("notify_ok", cfg.NotifyOK)
+	c.runnable("notify_warning", cfg.NotifyWarning)
+	c.runnable("notify_critical", cfg.NotifyCritical)
 	for _, slave := range cfg.Slaves {
 		for _, name := range []string{failedAlert, failedAlertTold} {
 			text, err := os.ReadFile(path.Join(cfg.queueOf(slave), name))
@@ -127,5 +122,16 @@ func (c *checkup) alerts(cfg Config) {
 				c.add(warning, "alert of "+slave, "", "%v", err)
 			}
 		}
+	}
+}
+
+// runnable looks for the program of an alert. What a script calls shows when it
+// runs.
+func (c *checkup) runnable(key string, p program) {
+	if len(p.words) == 0 {
+		return
+	}
+	if _, err := exec.LookPath(p.words[0]); err != nil {
+		c.add(warning, key, "give its whole path, and let this user run it", "%v", err)
 	}
 }

@@ -61,7 +61,7 @@ func pitrtoolsSettings() []setting {
 			set:  func(c *Config, v string) (err error) { c.NotifyCritical, err = parseNotify(v); return err },
 		},
 		{
-			key: "queue_wait", def: "20s", help: "cmd_queue: how long to wait before a slave is tried again.",
+			key: "queue_wait", def: "20s", help: "cmd_archiver: how long a slave that failed is not tried again.",
 			flag: func(f *settingFlags) *string { return f.QueueWait },
 			set:  func(c *Config, v string) (err error) { c.QueueWait, err = parseDuration(v); return err },
 		},

@@ -103,8 +103,6 @@ func newSite(t testing.TB) *site {
 	return s
 }
 
-func (s *site) archive() *archive.Archive { return archiveOn(s) }
-
 func archiveOn(fsys files.FS) *archive.Archive {
 	return archive.New("memory", files.NewStore(fsys, local.Writer()), archive.Options{Cluster: cluster, Layout: archive.Flat})
 }

@@ -79,10 +79,12 @@ func (l *lane) conclude(ctx context.Context, was note) {
 			now.Tried = l.Now().UTC()
 		}
 	}
-	if now.State == was.State && now.Tried.Equal(was.Tried) {
+	if now.State == was.State && now.Tried.Equal(was.Tried) || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
-	if err := l.writeNote(ctx, now); err != nil {
+	// Also when the call's time is over: what it came to must not be told anew
+	// by the next one.
+	if err := l.writeNote(context.WithoutCancel(ctx), now); err != nil {
 		l.Log.Debug("the state of a destination cannot be written down", "destination", r.Destination, "error", err)
 	}
 }
