@@ -76,10 +76,7 @@ func (w *world) wantSound(t *testing.T) {
 // Every operation on the queues, and every one on a destination, fails in each
 // way in turn; then the power does, everywhere at once.
 func TestEverythingAcknowledgedSurvivesAnyFaultAndACrash(t *testing.T) {
-	step := 1
-	if testing.Short() { // for the race detector: it is slow, and looks for something else
-		step = 11
-	}
+	step := stride(31)
 	for _, where := range []string{"queues", "destination"} {
 		for _, kind := range archivetest.Faults {
 			t.Run(fmt.Sprint(where, " ", kind), func(t *testing.T) {
@@ -131,6 +128,15 @@ func (w *world) fail(t *testing.T, where string, n int, kind archivetest.Fault) 
 	return faulty.Fired()
 }
 
+// stride is 1, or the one given for the race detector, which is slow and looks for
+// something else.
+func stride(short int) int {
+	if testing.Short() {
+		return short
+	}
+	return 1
+}
+
 // A process dies in the middle, and the next one goes on without a crash of the
 // machine: it clears away what the other one left.
 func TestNextCallClearsAwayWhatADeadOneLeft(t *testing.T) {
@@ -139,7 +145,7 @@ func TestNextCallClearsAwayWhatADeadOneLeft(t *testing.T) {
 	alive.PID = 101
 	for _, kind := range []archivetest.Fault{archivetest.Killed, archivetest.KilledAfter} {
 		fired := true
-		for n := 1; fired && n < 200; n++ {
+		for n := 1; fired && n < 200; n += stride(11) {
 			a := newSite(t)
 			a.setAway(errAway)
 			disk := queues(t)

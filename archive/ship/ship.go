@@ -172,17 +172,31 @@ func (s *shipment) everywhere(ctx context.Context) []Result {
 	results := make([]Result, len(s.Destinations))
 	hangs := false
 	for i, d := range s.Destinations {
-		select {
-		case results[i] = <-done[i]:
-		case <-late:
-			results[i] = unanswered(ctx, d)
-			hangs = true
+		r, answered := await(done[i], late)
+		if !answered {
+			r = unanswered(ctx, d)
 		}
+		results[i], hangs = r, hangs || !answered
 	}
 	if !hangs { // else somebody may still be linking it
 		s.copy.drop(ctx)
 	}
 	return results
+}
+
+// await returns a result, if it comes before late, or is there already.
+func await(done <-chan Result, late <-chan struct{}) (Result, bool) {
+	select {
+	case r := <-done:
+		return r, true
+	case <-late:
+	}
+	select {
+	case r := <-done:
+		return r, true
+	default:
+		return Result{}, false
+	}
 }
 
 // unanswered is what is known of a destination that outlived the call.

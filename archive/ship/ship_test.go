@@ -416,14 +416,42 @@ func TestHangingQueueEndsWithTheCall(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		f := segments(0x10, 1, 1)[0]
-		r, err := shipper(disk, a).Ship(ctx, f.name, bytes.NewReader(f.content))
-		if err == nil || r[0].Outcome != ship.Lost || r[0].After != ship.Failed {
+		// Another one that has it is not called lost because this one hangs.
+		r, err := shipper(disk, a, newSite(t)).Ship(ctx, f.name, bytes.NewReader(f.content))
+		if err == nil || r[0].Outcome != ship.Lost || r[0].After != ship.Failed || r[1].Outcome != ship.Delivered {
 			t.Errorf("got %+v, %v", r, err)
 		}
 		if took := time.Since(start); took > time.Minute+2*time.Second {
 			t.Errorf("took %s", took)
 		}
 	})
+}
+
+// What a call came to whose time was over is written down, so that the next one
+// has nothing new to tell.
+func TestStateIsNotedWhenTheTimeIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, disk := newSite(t), queues(t)
+		a.setAway(errAway)
+		f := segments(0x10, 1, 1)[0]
+		for i := range 2 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			s := shipper(slowQueue{disk}, a)
+			r, err := s.Ship(ctx, f.name, bytes.NewReader(f.content))
+			if err == nil || r[0].After != ship.Failed || r[0].Before.Worth(r[0].After) != (i == 0) {
+				t.Errorf("call %d: got %+v, %v", i, r, err)
+			}
+			cancel()
+		}
+	})
+}
+
+// slowQueue takes longer for a file than anybody waits.
+type slowQueue struct{ ship.Disk }
+
+func (s slowQueue) Link(ctx context.Context, _, _ string) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 // A call that a signal ends says nothing of the destination.
