@@ -255,18 +255,7 @@ func (v view) confirmAnonymous(ctx context.Context) error {
 	}
 }
 
-func (v view) headerFits(ctx context.Context, n wal.Name) bool {
-	f, err := v.store.Open(ctx, v.id.path(n))
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, wal.HeaderLen)
-	if m, _ := f.ReadAt(head, 0); m < len(head) {
-		return false
-	}
-	return wal.CheckSegment(n, head, f.Size(), v.expect()) == nil
-}
+func (v view) headerFits(ctx context.Context, n wal.Name) bool { return v.header(ctx, n) == nil }
 
 // encoder returns the compressor that this archive's files need, or nil.
 func (v view) encoder() (*codec.Encoder, error) {

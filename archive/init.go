@@ -13,13 +13,18 @@ import (
 
 // Init makes the empty directory of a store an archive. The fields that Init
 // chooses (Format, ID) are set in what it returns. It is an error if anything is there
-// already, but an Init that did not finish is finished by the next one.
+// already (ErrExists, ErrNotEmpty), but an Init that did not finish is finished by the next
+// one, and a flat archive may begin in a directory with raw WAL of its cluster.
 func Init(ctx context.Context, store Store, id Identity) (Identity, error) {
 	id.Format, id.ID = format, newID()
 	if err := id.valid(); err != nil {
 		return Identity{}, err
 	}
-	if err := mustBeEmpty(ctx, store, id.Layout); err != nil {
+	err := mustBeEmpty(ctx, store, id.Layout)
+	if errors.Is(err, ErrNotEmpty) && id.Layout == Flat {
+		err = adopt(ctx, store, id, err)
+	}
+	if err != nil {
 		return Identity{}, err
 	}
 	if id.Layout == Tree {
@@ -58,6 +63,9 @@ func mustBeOurs(ctx context.Context, store Store, raw []byte) error {
 // ErrExists says that a directory is an archive already.
 var ErrExists = errors.New("it is an archive already")
 
+// ErrNotEmpty says that a directory holds something, and is no archive.
+var ErrNotEmpty = errors.New("the directory is not empty")
+
 // mustBeEmpty accepts what an empty file system and an unfinished Init hold.
 func mustBeEmpty(ctx context.Context, store Store, layout Layout) error {
 	entries, err := store.List(ctx, ".")
@@ -94,7 +102,7 @@ func mustBeUnfinished(ctx context.Context, store Store) error {
 
 func notEmpty(name string) error {
 	return hinted{
-		fmt.Errorf("the directory is not empty: it holds %s", name),
+		fmt.Errorf("%w: it holds %s", ErrNotEmpty, name),
 		"an archive begins in an empty or new directory; another cluster's files, or another form, need another one",
 	}
 }

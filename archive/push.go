@@ -223,19 +223,17 @@ func (v view) encode(ctx context.Context, w io.Writer, src io.Reader) error {
 }
 
 // inspect holds a file against its name and against the archive's cluster.
-func (v view) inspect(name wal.Name, src Source) error {
-	refuse := func(err error) error {
-		if errors.Is(err, wal.ErrForeign) {
-			return hinted{
-				fmt.Errorf("%w: %w", ErrForeign, err),
-				"is this server archiving into another cluster's directory? Nothing was stored",
-			}
-		}
-		return hinted{
-			fmt.Errorf("%w: %w", ErrForeign, err),
-			"the file is not what its name says; in pg_wal it may be one that PostgreSQL has set apart for later. Nothing was stored",
-		}
-	}
+func (v view) inspect(name wal.Name, src Source) error { return inspect(name, src, v.expect()) }
+
+// Inspect holds a file against its name and against a cluster, whose unknown
+// fields fit everything: what Push refuses before it stores anything, for
+// whoever has to decide without an archive at hand. ErrForeign if the file is
+// refused.
+func Inspect(name wal.Name, src Source, c Cluster) error {
+	return inspect(name, src, wal.Expect{SystemID: c.SystemID, Major: c.Major, Size: c.SegmentSize})
+}
+
+func inspect(name wal.Name, src Source, want wal.Expect) error {
 	switch name.Kind() {
 	case wal.KindSegment, wal.KindPartial:
 		head := make([]byte, wal.HeaderLen)
@@ -243,7 +241,7 @@ func (v view) inspect(name wal.Name, src Source) error {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if err := wal.CheckSegment(name, head[:n], src.Size(), v.expect()); err != nil {
+		if err := wal.CheckSegment(name, head[:n], src.Size(), want); err != nil {
 			return refuse(err)
 		}
 	case wal.KindHistory, wal.KindBackup:
@@ -255,6 +253,19 @@ func (v view) inspect(name wal.Name, src Source) error {
 		}
 	}
 	return nil
+}
+
+func refuse(err error) error {
+	if errors.Is(err, wal.ErrForeign) {
+		return hinted{
+			fmt.Errorf("%w: %w", ErrForeign, err),
+			"is this server archiving into another cluster's directory? Nothing was stored",
+		}
+	}
+	return hinted{
+		fmt.Errorf("%w: %w", ErrForeign, err),
+		"the file is not what its name says; in pg_wal it may be one that PostgreSQL has set apart for later. Nothing was stored",
+	}
 }
 
 func checkText(name wal.Name, r io.Reader) error {

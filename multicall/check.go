@@ -35,10 +35,7 @@ func (cmd *checkCmd) Run(ctx context.Context, c *call, flags *settingFlags) erro
 	} else {
 		done.print(c.stdout)
 	}
-	if worst := done.worst(); worst != fine {
-		return withStatus(fmt.Errorf("result: %s", worst), int(worst))
-	}
-	return nil
+	return done.verdict()
 }
 
 // checkedUp is what --json prints.
@@ -103,6 +100,14 @@ func (c *checkup) worst() severity {
 		worst = max(worst, f.Severity)
 	}
 	return worst
+}
+
+// verdict is an error with the exit status, unless all is well.
+func (c *checkup) verdict() error {
+	if worst := c.worst(); worst != fine {
+		return withStatus(fmt.Errorf("result: %s", worst), int(worst))
+	}
+	return nil
 }
 
 func (c *checkup) print(w io.Writer) {

@@ -1,6 +1,7 @@
 package multicall
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -169,4 +170,18 @@ func openWAL(path string) (walFile, error) {
 		return walFile{}, errors.Join(err, f.Close())
 	}
 	return walFile{f, name, info.Size()}, nil
+}
+
+// makeRoot makes the directory that an archive is to begin in, but none above
+// it: a missing one there may be a file system that is not mounted. One that is
+// there is fine.
+func makeRoot(ctx context.Context, root files.FS, u *url.URL) error {
+	err := root.Mkdir(ctx, ".")
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return hint(err, "%s must exist: is its file system mounted?", filepath.Dir(u.Path))
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/url"
@@ -64,7 +65,7 @@ func (c *initCmd) Run(s *session) error {
 			return fmt.Errorf("init %s: %w", u, err)
 		}
 	}
-	return c.pushHistories(s, urls)
+	return pushHistories(s.ctx, s.cfg.archives(urls, archive.Cluster{}, s.log), c.pgdata(s), s.stdout)
 }
 
 // joins takes an archive that is there already, if it is this cluster's: init
@@ -101,10 +102,10 @@ func (c *initCmd) mustBeFirst(s *session) error {
 }
 
 // pushHistories stores the histories that the cluster has: one that is on a
-// later timeline archived them before this archive was there, and a recovery
-// from it will ask for them.
-func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
-	found, err := filesOf(c.pgdata(s), "pg_wal", ".history")
+// later timeline archived them before these archives were there, and a recovery
+// from them will ask for them.
+func pushHistories(ctx context.Context, set archive.Set, pgdata string, say io.Writer) error {
+	found, err := filesOf(pgdata, "pg_wal", ".history")
 	if err != nil {
 		return err
 	}
@@ -113,11 +114,11 @@ func (c *initCmd) pushHistories(s *session, urls []*url.URL) error {
 		if err != nil {
 			return err
 		}
-		_, err = s.cfg.archives(urls, archive.Cluster{}, s.log).Push(s.ctx, f.name, f)
+		_, err = set.Push(ctx, f.name, f)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}
-		fmt.Fprintf(s.stdout, "%s is stored: the cluster is past timeline 1\n", f.name)
+		fmt.Fprintf(say, "%s is stored: the cluster is past timeline 1\n", f.name)
 	}
 	return nil
 }
@@ -141,20 +142,16 @@ func filesOf(pgdata, sub, suffix string) ([]string, error) {
 	return found, err
 }
 
-// initAt makes the archive's directory, if it is not there, and the archive.
+// initAt makes a directory, and the archive in it.
 func (c Config) initAt(ctx context.Context, u *url.URL, pgdata string, id archive.Identity, log *slog.Logger) error {
 	if u.Scheme == "file" && pgdata != "" && lies(filepath.Dir(u.Path), pgdata) {
 		return archiveInPGData(u, pgdata)
 	}
 	root := c.filesAt(u, log)
-	err := root.Mkdir(ctx, ".")
-	if errors.Is(err, fs.ErrNotExist) {
-		return hint(err, "%s must exist: is its file system mounted?", filepath.Dir(u.Path))
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := makeRoot(ctx, root, u); err != nil {
 		return err
 	}
-	_, err = archive.Init(ctx, files.NewStore(root, local.Writer()), id)
+	_, err := archive.Init(ctx, files.NewStore(root, local.Writer()), id)
 	return err
 }
 

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -74,7 +73,7 @@ func (c Config) remoteOptions(u *url.URL, log *slog.Logger) remote.Options {
 		Host: u.Hostname(), Port: port, User: u.User.Username(), Root: u.Path,
 		LocalUser: me, Home: home, AgentSocket: getenv(c.environ, "SSH_AUTH_SOCK"),
 		IdentityFiles: c.IdentityFiles, KnownHosts: c.KnownHosts, SSHOptions: c.SSHOptions,
-		Timeout: c.SSHTimeout, AllowNoSync: c.AllowNoFsync, RateLimit: c.RateLimit, Log: c.sshLog(log),
+		Timeout: c.SSHTimeout, AllowNoSync: c.AllowNoFsync, RateLimit: cmp.Or(c.RateLimit, c.rsyncLimit), Log: c.sshLog(log),
 	}
 	if c.HostKeyPolicy == "accept-new" {
 		o.HostKeyPolicy = remote.AcceptNew
@@ -160,17 +159,3 @@ func endSSH(cmd *exec.Cmd, stdin interface{ Close() error }, said *bytes.Buffer)
 
 // sshGrace is how long an ssh_command has to end by itself.
 const sshGrace = 300 * time.Millisecond
-
-// slaveURL is where the archive of a slave lies.
-func (c Config) slaveURL(slave string) *url.URL {
-	host := slave
-	if strings.Contains(host, ":") {
-		host = net.JoinHostPort(host, "")
-		host = strings.TrimSuffix(host, ":")
-	}
-	u := &url.URL{Scheme: "sftp", Host: host, Path: cmp.Or(c.RArchiveDir, "/")}
-	if c.User != "" {
-		u.User = url.User(c.User)
-	}
-	return u
-}

@@ -141,6 +141,8 @@ func TestStatusThatAnErrorBringsAlong(t *testing.T) {
 		{125, colArchiveCommand, 125},
 		{126, colArchiveCommand, 1}, // would restart the archiver
 		{255, colArchiveCommand, 1},
+		{125, colCmdArchiver, 125},
+		{126, colCmdArchiver, 1},
 		{0, colPitr, 1}, // an error is no success
 		{256, colPitr, 1},
 		{-1, colRestoreCommand, 255},

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 )
@@ -39,8 +40,7 @@ type call struct {
 	called  string   // argv[0], or the applet's name where the first argument chose it
 	args    []string // what follows the applet's name
 	environ []string
-	// defaultFile is read if neither -C nor $PITR_CONFIG names a file.
-	defaultFile string
+	surroundings
 	stdout      *output
 	stderr      io.Writer
 	log         *slog.Logger
@@ -50,11 +50,25 @@ type call struct {
 
 // Main runs the applet that args name, args[0] included, and returns the exit
 // status. It handles signals, so it is called once, by main.
-func Main(args []string) int { return mainWith(args, defaultConfigFile) }
+func Main(args []string) int {
+	return mainWith(args, surroundings{defaultFile: defaultConfigFile, uid: os.Geteuid(), slaveURL: Config.slaveURL})
+}
 
-func mainWith(args []string, defaultFile string) int {
+// surroundings are what a call finds on its machine, and tests have otherwise.
+type surroundings struct {
+	// defaultFile is read if neither -C nor $PITR_CONFIG names a file.
+	defaultFile string
+	uid         int
+	// slaveURL is where the archive of a slave lies.
+	slaveURL func(Config, string) *url.URL
+}
+
+func mainWith(args []string, around surroundings) int {
+	if len(args) > 0 && filepath.Base(args[0]) == notifierName {
+		return runNotifier(os.Environ())
+	}
 	a, c := dispatch(args)
-	c.defaultFile = defaultFile
+	c.surroundings = around
 	return c.start(a)
 }
 

@@ -32,6 +32,10 @@ func applets() []applet {
 			name: "pg_archivecleanup", summary: "drop-in for PostgreSQL's pg_archivecleanup",
 			column: colPgArchivecleanup, run: runPgArchiveCleanup,
 		},
+		{
+			name: "cmd_archiver", summary: "archive_command = 'cmd_archiver -C FILE -F %p', as pitrtools has it",
+			column: colCmdArchiver, run: runCmdArchiver,
+		},
 	}
 }
 

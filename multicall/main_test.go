@@ -3,6 +3,7 @@ package multicall
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,8 +21,9 @@ func TestMain(m *testing.M) {
 	commands := map[string]func(){}
 	for _, a := range applets() {
 		// Never the file of the machine that the tests run on.
-		commands[a.name] = func() { os.Exit(mainWith(os.Args, filepath.Join(os.Getenv("HOME"), "etc", "pitr.ini"))) }
+		commands[a.name] = func() { os.Exit(mainWith(os.Args, elsewhere())) }
 	}
+	commands[notifierName] = commands["pitr"]
 	commands["pitr-0.1"] = commands["pitr"]
 	for name, run := range badApplets() {
 		commands[name] = func() { os.Exit(runBad(name, run)) }
@@ -34,6 +36,26 @@ func TestMain(m *testing.M) {
 		os.Setenv("PITR_STATE", "offline")
 	}
 	testscript.Main(m, commands)
+}
+
+// elsewhere is a machine whose user is not root, with slaves that are
+// directories: sftp://host/r_archivedir is $HOME/slaves/host. One whose name
+// begins with "away" is not there, and cannot be made.
+func elsewhere() surroundings {
+	home := os.Getenv("HOME")
+	uid := 1000
+	if os.Getenv("TEST_ROOT") != "" {
+		uid = 0
+	}
+	return surroundings{
+		defaultFile: filepath.Join(home, "etc", "pitr.ini"), uid: uid,
+		slaveURL: func(c Config, slave string) *url.URL {
+			if strings.HasPrefix(slave, "away") {
+				return &url.URL{Scheme: "file", Path: filepath.Join(home, "slaves", "none", slave)}
+			}
+			return &url.URL{Scheme: "file", Path: filepath.Join(home, "slaves", slave)}
+		},
+	}
 }
 
 // cleanUp is how long the clean-up of tidy takes.

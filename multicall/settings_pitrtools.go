@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"pitr/archive/remote"
 )
 
 // pitrtoolsSettings are the keys of pitrtools' cmd_archiver.ini that no other
@@ -61,7 +63,7 @@ func pitrtoolsSettings() []setting {
 			set:  func(c *Config, v string) (err error) { c.NotifyCritical, err = parseNotify(v); return err },
 		},
 		{
-			key: "queue_wait", def: "20s", help: "cmd_queue: how long to wait before a slave is tried again.",
+			key: "queue_wait", def: "20s", help: "cmd_archiver: how long a slave that failed is not tried again.",
 			flag: func(f *settingFlags) *string { return f.QueueWait },
 			set:  func(c *Config, v string) (err error) { c.QueueWait, err = parseDuration(v); return err },
 		},
@@ -195,6 +197,9 @@ func parseSSH(v string) ([]string, error) {
 		}
 		if key != "" {
 			value = key + "=" + value
+		}
+		if err := remote.CheckSSHOption(value); err != nil {
+			return nil, err
 		}
 		options = append(options, value)
 	}

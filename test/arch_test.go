@@ -49,6 +49,15 @@ var aids = []string{"pitr/test/proxy", "pitr/test/sshd"}
 // stores are chosen by multicall, and by nobody else.
 var stores = []string{"pitr/archive/files", "pitr/archive/local", "pitr/archive/remote", "pitr/archive/object"}
 
+// beneathQueues is what a queue lies on, which is always a disk of this machine.
+var beneathQueues = []string{"pitr/archive/files", "pitr/archive/local"}
+
+// mayUse tells whether a package may import a store.
+func mayUse(from, store string) bool {
+	return slices.Contains(stores, from) || from == "pitr/multicall" || from == archivetest ||
+		from == "pitr/archive/ship" && slices.Contains(beneathQueues, store)
+}
+
 // libraries lists who may import a module that is not ours. What is missing
 // here may not be imported: a dependency is a decision.
 var libraries = map[string][]string{
@@ -179,7 +188,7 @@ func wrongImport(from, path string, i listed) string {
 		return wrongLibrary(from, i, libraries)
 	case floors[path] >= floors[from]:
 		return "it does not lie lower"
-	case slices.Contains(stores, path) && !slices.Contains(stores, from) && from != "pitr/multicall" && from != archivetest:
+	case slices.Contains(stores, path) && !mayUse(from, path):
 		return "multicall chooses the store"
 	case path == archivetest, slices.Contains(aids, path) && from != "pitr/test/bench":
 		return "it is for tests"
@@ -245,6 +254,10 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"pitr/archive/codec", "pitr/archive", true, true},
 		{"pitr/standby", "pitr/archive/local", true, false},
 		{"pitr/multicall", "pitr/archive/local", false, false},
+		{"pitr/archive/ship", "pitr/archive/local", false, false},
+		{"pitr/archive/ship", "pitr/archive/files", false, false},
+		{"pitr/archive/ship", "pitr/archive/archivetest", true, false},
+		{"pitr/standby", "pitr/archive/files", true, false},
 		{"pitr/multicall", "pitr/archive/archivetest", true, false},
 		{"pitr", "pitr/archive", true, false},
 		{"pitr/archive/local", "pitr/test/proxy", true, false},

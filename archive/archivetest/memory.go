@@ -21,8 +21,9 @@ import (
 // removed, in a directory that was not synced since. Its errors are those of
 // Linux, and like a real one's its operations end with their context.
 type Memory struct {
-	mu   sync.Mutex // guards everything below root
-	root *node
+	mu    sync.Mutex // guards everything below root, and locks
+	root  *node
+	locks map[string]chan struct{} // full while somebody holds the lock of a name
 }
 
 var _ files.FS = (*Memory)(nil)

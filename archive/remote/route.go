@@ -82,7 +82,7 @@ func (o Options) hopTo(config *sshConfig, name, user string, port int) (hop, err
 	if text := config.get(name, "Port"); port == 0 && text != "" {
 		n, err := strconv.ParseUint(text, 10, 16)
 		if err != nil || n == 0 {
-			return hop{}, fmt.Errorf("Port of %s in the ssh configuration is not a port: %q", name, text)
+			return hop{}, fmt.Errorf("the ssh configuration has no port that can be for %s: %q", name, text)
 		}
 		h.port = int(n)
 	}

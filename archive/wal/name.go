@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -210,4 +211,18 @@ func (n Name) Directory() string {
 		return ""
 	}
 	return fmt.Sprintf("%08X%08X", uint32(n.timeline), n.log)
+}
+
+// CompareArchiving orders names as PostgreSQL's archiver takes the files of
+// pg_wal (pgarch.c, ready_file_comparator): histories before everything else,
+// then by name. A history goes first because it tells other servers that a
+// timeline is taken.
+func CompareArchiving(a, b Name) int {
+	rank := func(n Name) int {
+		if n.kind == KindHistory {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a.String(), b.String()))
 }

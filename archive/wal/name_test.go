@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"slices"
 	"testing"
 )
 
@@ -126,4 +127,31 @@ func FuzzParseName(f *testing.F) {
 		}
 		n.Start(1 << 20)
 	})
+}
+
+func TestArchiverTakesHistoriesFirst(t *testing.T) {
+	want := []string{
+		"00000002.history",
+		"00000003.history",
+		"000000010000000000000001",
+		"000000010000000000000002",
+		"000000010000000000000002.00000028.backup",
+		"000000010000000000000002.partial",
+		"000000010000000100000000",
+		"000000020000000000000002",
+	}
+	names := make([]Name, len(want))
+	for i, s := range want {
+		n, err := ParseName(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names[(i*5+3)%len(want)] = n // 5 and 8 have no common divisor
+	}
+	slices.SortFunc(names, CompareArchiving)
+	for i, n := range names {
+		if n.String() != want[i] {
+			t.Errorf("%d: got %s, want %s", i, n, want[i])
+		}
+	}
 }

@@ -1,0 +1,73 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Link gives a file another, free name: fs.ErrExist if it is taken. Both names
+// are equal from then on; neither is durable before its directory is synced.
+func (l FS) Link(ctx context.Context, from, to string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err := os.Link(l.path(from), l.path(to))
+	if errors.Is(err, os.ErrExist) && l.same(from, to) {
+		return nil // NFS sent it twice, and the first time counted
+	}
+	return err
+}
+
+// Replace moves a file to a name, free or not, in one atomic step.
+func (l FS) Replace(ctx context.Context, from, to string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return os.Rename(l.path(from), l.path(to))
+}
+
+// lockPause is how long a lock that is taken is left alone before it is tried
+// again: flock(2) itself cannot be told to wait only so long.
+const lockPause = 25 * time.Millisecond
+
+// Lock takes the lock of a name among all processes of this machine, and waits
+// for it until ctx ends. The file under this name stays, empty; what holds the
+// lock is an open file of this process, so that a dead one holds none.
+func (l FS) Lock(ctx context.Context, name string) (release func() error, err error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	f, err := os.OpenFile(l.path(name), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(ctx, f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f.Close, nil
+}
+
+func lock(ctx context.Context, f *os.File) error {
+	tick := time.NewTicker(lockPause)
+	defer tick.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
