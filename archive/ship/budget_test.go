@@ -15,29 +15,55 @@ import (
 	"pitr/archive/ship"
 )
 
-func TestDestinationThatFailedRests(t *testing.T) {
-	a := newSite(t)
-	s := shipper(queues(t), a)
-	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	s.Now, s.Rest = func() time.Time { return now }, 20*time.Second
-	all := segments(0x10, 5, 1)
-	a.setAway(errAway)
-	mustSend(t, s, all[0], ship.Queued)
-	a.setAway(nil)
-	now = now.Add(19 * time.Second)
-	r := mustSend(t, s, all[1], ship.Queued)
-	if r[0].Before.Worth(r[0].After) || !strings.Contains(r[0].Reason.Error(), "failed 19s ago") {
-		t.Errorf("got %+v", r[0])
+// mute takes its time to say that it is away.
+type mute struct{ *site }
+
+func (m mute) Open(ctx context.Context, name string) (files.Object, error) {
+	m.mu.Lock()
+	away := m.away
+	m.mu.Unlock()
+	if away != nil {
+		time.Sleep(3 * time.Second)
 	}
-	now = now.Add(time.Second)
-	mustSend(t, s, all[2], ship.Delivered)
-	// A clock that was set back is no reason to wait.
-	a.setAway(errAway)
-	mustSend(t, s, all[3], ship.Queued)
-	a.setAway(nil)
-	now = now.Add(-time.Hour)
-	mustSend(t, s, all[4], ship.Delivered)
-	wantHeld(t, a, all...)
+	return m.site.Open(ctx, name)
+}
+
+// One that was silent is left in peace; one that says no at once is asked again
+// at every call.
+func TestDestinationThatWasSilentRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, disk := newSite(t), queues(t)
+		back := time.Duration(0) // by how much the clock was set back
+		s, quick := shipper(disk, mute{a}), shipper(disk, a)
+		for _, each := range []*ship.Shipper{s, quick} {
+			each.Patience, each.Rest = 4*time.Second, 20*time.Second
+			each.Now = func() time.Time { return time.Now().Add(-back) }
+		}
+		all := segments(0x10, 6, 1)
+		a.setAway(errAway)
+		mustSend(t, quick, all[0], ship.Queued)
+		a.setAway(nil)
+		mustSend(t, quick, all[1], ship.Delivered)
+
+		a.setAway(errAway)
+		mustSend(t, s, all[2], ship.Queued)
+		a.setAway(nil)
+		time.Sleep(19 * time.Second)
+		r := mustSend(t, s, all[3], ship.Queued)
+		if r[0].Before.Worth(r[0].After) || !strings.Contains(r[0].Reason.Error(), "failed 19s ago") {
+			t.Errorf("got %+v", r[0])
+		}
+		time.Sleep(time.Second)
+		mustSend(t, s, all[4], ship.Delivered)
+		// A clock that was set back is no reason to wait.
+		a.setAway(errAway)
+		mustSend(t, s, all[5], ship.Queued)
+		a.setAway(nil)
+		back = time.Hour
+		more := segments(0x20, 1, 2)
+		mustSend(t, s, more[0], ship.Delivered)
+		wantHeld(t, a, append(all, more...)...)
+	})
 }
 
 // The lock is held by another process: the file is queued, and told to nobody.

@@ -81,8 +81,8 @@
 //
 // DIR/NAME/.state is JSON: what the destination was after the last call, since
 // when, why, and when it was last tried in vain. It decides two things, whether
-// something is to be told (State.Worth), and whether a destination that failed a
-// moment ago is left in peace (Rest). It is a note, not a promise: it is
+// something is to be told (State.Worth), and whether a destination that was silent
+// a moment ago is left in peace (Rest). It is a note, not a promise: it is
 // replaced at every change, and one that is missing or makes no sense says that
 // nothing is known.
 package ship

@@ -15,6 +15,7 @@ import (
 type lane struct {
 	*shipment
 	Destination
+	began  time.Time
 	result Result
 }
 
@@ -89,8 +90,12 @@ func (l *lane) deliver(ctx, early context.Context, was note) error {
 	return err
 }
 
-// rests leaves a destination in peace that failed a moment ago: an attempt at
-// each file would have PostgreSQL wait for a dead host at every segment. One
+// silent tells whether the destination has cost time before it failed. One that
+// says no at once can be asked at every call.
+func (l *lane) silent() bool { return time.Since(l.began) >= l.Patience/2 }
+
+// rests leaves a destination in peace that was silent a moment ago: an attempt
+// at each file would have PostgreSQL wait for a dead host at every segment. One
 // whose queue does not take everything is tried all the same.
 func (l *lane) rests(was note) error {
 	age := l.Now().Sub(was.Tried)

@@ -51,8 +51,9 @@ type Shipper struct {
 	// Patience is how long a destination may take for its first answer, and how
 	// long its queue is worked on in one call. It must be positive.
 	Patience time.Duration
-	// Rest is how long a destination is not tried again after it failed, as
-	// long as its queue takes everything. 0 tries at every call.
+	// Rest is how long a destination is not tried again after it was silent for
+	// half of Patience or more, as long as its queue takes everything. 0 tries
+	// at every call.
 	Rest time.Duration
 	// Log gets what nobody is told otherwise; nil drops it.
 	Log *slog.Logger
@@ -216,7 +217,7 @@ func (s *shipment) guarded(ctx context.Context, d Destination) (r Result) {
 		}
 	}()
 	s.swept.Do(func() { s.sweep(ctx) })
-	l := &lane{shipment: s, Destination: d, result: Result{Destination: d.Name}}
+	l := &lane{shipment: s, Destination: d, began: time.Now(), result: Result{Destination: d.Name}}
 	l.run(ctx)
 	return l.result
 }

@@ -33,7 +33,7 @@ type note struct {
 	State  State     `json:"state"`
 	Since  time.Time `json:"since"`
 	Reason string    `json:"reason,omitempty"`
-	// Tried is when the destination was last tried in vain.
+	// Tried is when the destination was last waited for in vain.
 	Tried time.Time `json:"tried,omitzero"`
 }
 
@@ -75,8 +75,12 @@ func (l *lane) conclude(ctx context.Context, was note) {
 	}
 	if r.Outcome != Delivered {
 		now.Reason = brief(errors.Join(r.Err, r.Reason))
-		if !errors.Is(r.Reason, errNotTried) && r.Sent == 0 {
+		switch {
+		case errors.Is(r.Reason, errNotTried):
+		case r.Sent == 0 && l.silent():
 			now.Tried = l.Now().UTC()
+		default:
+			now.Tried = time.Time{}
 		}
 	}
 	if now.State == was.State && now.Tried.Equal(was.Tried) || errors.Is(ctx.Err(), context.Canceled) {
