@@ -42,8 +42,11 @@ type FS interface {
 // back.
 type Far interface {
 	FS
-	// SyncAll is Sync of several names, at the same time.
-	SyncAll(ctx context.Context, names ...string) error
+	// SyncLater gets ready to sync several names. sync does it, at the same
+	// time: to what they are when SyncLater is called, or, if a name is missing
+	// then, to what it is when sync is called. drop is called in the end, whether
+	// sync was or not.
+	SyncLater(ctx context.Context, names ...string) (sync func(context.Context) error, drop func())
 }
 
 // File is a new file being written.

@@ -30,13 +30,20 @@ func NewStore(fsys FS, writer Writer) *Store {
 // (see Sync). After any other error the name is free, or holds the whole file.
 func (s *Store) Put(ctx context.Context, name string, write func(io.Writer) error) error {
 	temp := path.Join(tempDirectory(name), s.writer.NewTempName())
-	if err := s.writeTemp(ctx, name, temp, write); err != nil {
+	names := s.namesOf(name)
+	defer names.drop()
+	err := s.writeTemp(ctx, name, temp, func(w io.Writer) error {
+		// Not before: where the temporary file lies, these directories are.
+		names.prepare(ctx)
+		return write(w)
+	})
+	if err != nil {
 		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
 	}
 	if err := s.publish(ctx, temp, name); err != nil {
 		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
 	}
-	if err := s.syncNames(ctx, name); err != nil {
+	if err := names.sync(ctx); err != nil {
 		return fmt.Errorf("put %s: stored, but not known to be durable: %w", name, err)
 	}
 	return nil
@@ -106,23 +113,57 @@ func (s *Store) dropTemp(ctx context.Context, temp string) error {
 	return err
 }
 
-// syncNames syncs every directory from that of name up to the root. All of
-// them, each time: another writer may have made one of them and died before it
-// was durable, and with it goes everything below.
-func (s *Store) syncNames(ctx context.Context, name string) error {
-	dirs := []string{path.Dir(name)}
-	for dirs[len(dirs)-1] != "." {
-		dirs = append(dirs, path.Dir(dirs[len(dirs)-1]))
+// names are the directories from that of a file up to the root, all of which
+// are synced each time: another writer may have made one of them and died before
+// it was durable, and with it goes everything below.
+type names struct {
+	fs   FS
+	dirs []string
+	// ready syncs them, where that was prepared; undo is for when it is not
+	// to happen.
+	ready func(context.Context) error
+	undo  func()
+}
+
+func (s *Store) namesOf(name string) *names {
+	n := &names{fs: s.fs, dirs: []string{path.Dir(name)}}
+	for n.dirs[len(n.dirs)-1] != "." {
+		n.dirs = append(n.dirs, path.Dir(n.dirs[len(n.dirs)-1]))
 	}
-	if far, ok := s.fs.(Far); ok {
-		return far.SyncAll(ctx, dirs...)
+	return n
+}
+
+// prepare begins what a far file system can do before it is time to sync.
+func (n *names) prepare(ctx context.Context) {
+	if far, ok := n.fs.(Far); ok {
+		n.ready, n.undo = far.SyncLater(ctx, n.dirs...)
 	}
-	for _, dir := range dirs {
-		if err := s.fs.Sync(ctx, dir); err != nil {
+}
+
+func (n *names) drop() {
+	if n.undo != nil {
+		n.undo()
+	}
+}
+
+func (n *names) sync(ctx context.Context) error {
+	if n.ready != nil {
+		return n.ready(ctx)
+	}
+	for _, dir := range n.dirs {
+		if err := n.fs.Sync(ctx, dir); err != nil {
 			return fmt.Errorf("sync directory %s: %w", dir, err)
 		}
 	}
 	return nil
+}
+
+// syncNames syncs the directories of a file that stands there.
+func (s *Store) syncNames(ctx context.Context, name string) error {
+	n := s.namesOf(name)
+	n.prepare(ctx)
+	defer n.drop()
+	return n.sync(ctx)
 }
 
 // Sync makes a file that was found, not put, as durable as a put one.

@@ -200,6 +200,8 @@ func (d *dialling) openSFTP(r io.Reader, w io.WriteCloser, said *lastWords) (*se
 		s.chunk = largestChunk
 	}
 	go s.watch()
+	// Whoever creates something will want to know it.
+	s.background(func() { _, _ = s.rootMode(d.f.opts.Root) })
 	return s, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/pkg/sftp"
@@ -253,20 +254,60 @@ func (f *FS) Sync(ctx context.Context, name string) error {
 	return about("sync", name, err)
 }
 
-// SyncAll is Sync of several names, at the same time.
-func (f *FS) SyncAll(ctx context.Context, names ...string) error {
-	errs := make([]error, len(names))
-	done := make(chan nothing)
+// SyncLater opens several names, so that syncing them takes one question. What
+// was missing then is opened when it is time.
+func (f *FS) SyncLater(ctx context.Context, names ...string) (syncAll func(context.Context) error, drop func()) {
+	open := make([]func() opened, len(names))
 	for i, name := range names {
-		go func() {
-			errs[i] = f.Sync(ctx, name)
-			done <- nothing{}
-		}()
+		open[i] = f.openToSync(ctx, name)
 	}
-	for range names {
-		<-done
+	syncAll = func(ctx context.Context) error {
+		errs := make([]error, len(names))
+		var all sync.WaitGroup
+		for i, name := range names {
+			all.Go(func() { errs[i] = f.syncOpened(ctx, open[i](), name) })
+		}
+		all.Wait()
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
+	drop = func() {
+		for _, o := range open {
+			if o := o(); o.file != nil {
+				o.close()
+			}
+		}
+	}
+	return syncAll, drop
+}
+
+// openToSync begins to open a file or directory. What it returns waits for that;
+// there is no file if it could not be opened.
+func (f *FS) openToSync(ctx context.Context, name string) func() opened {
+	var o opened
+	done := make(chan nothing)
+	go func() {
+		defer close(done)
+		s, err := f.connected()
+		if err != nil || !s.sync {
+			return
+		}
+		got, err := wait(ctx, s, func(*session) (opened, error) {
+			file, err := s.client.Open(f.path(name))
+			return opened{s: s, file: file}, err
+		}, opened.close)
+		if err == nil {
+			o = got
+		}
+	}()
+	return func() opened { <-done; return o }
+}
+
+func (f *FS) syncOpened(ctx context.Context, o opened, name string) error {
+	if o.file == nil {
+		return f.Sync(ctx, name)
+	}
+	_, err := wait(ctx, o.s, func(*session) (nothing, error) { return nothing{}, o.file.Sync() }, nil)
+	return about("sync", name, unproven(err))
 }
 
 func (f *FS) syncPath(s *session, path string) error {

@@ -56,17 +56,15 @@ type opened struct {
 	info fs.FileInfo
 }
 
-func (o opened) close() { o.s.aside(func() { _ = o.file.Close() }) }
+func (o opened) close() {
+	if o.file != nil {
+		o.s.aside(func() { _ = o.file.Close() })
+	}
+}
 
-// Open opens a regular file, and reads its beginning.
+// Open opens a regular file, and begins to read it.
 func (f *FS) Open(ctx context.Context, name string) (files.Object, error) {
-	var first *chunk
-	o, err := again(ctx, f, func(s *session) (opened, error) {
-		var o opened
-		var err error
-		o, first, err = f.open(s, name)
-		return o, err
-	}, opened.close)
+	o, err := again(ctx, f, func(s *session) (opened, error) { return f.open(s, name) }, opened.close)
 	if err != nil {
 		return nil, about("open", name, err)
 	}
@@ -74,35 +72,43 @@ func (f *FS) Open(ctx context.Context, name string) (files.Object, error) {
 		ctx: ctx, f: f, name: name, size: o.info.Size(), step: int64(o.s.chunk),
 		s: o.s, file: o.file, chunks: map[int64]*chunk{},
 	}
-	if at.size > 0 {
-		at.chunks[0] = first
-	}
-	if at.size <= ahead {
+	switch {
+	case at.size > ahead:
+		at.mu.Lock()
+		at.chunks[0] = at.ask(0)
+		at.mu.Unlock()
+	default:
 		at.want(0, at.size)
 	}
 	return at, nil
 }
 
-// open opens a file, and asks for its size and its beginning at the same time.
-func (f *FS) open(s *session, name string) (opened, *chunk, error) {
+// open opens a file, and asks for its size at the same time: by its name, for
+// its handle is not known yet. What is stored never changes, and what is read is
+// held against that size.
+func (f *FS) open(s *session, name string) (opened, error) {
+	o := opened{s: s}
+	var statErr error
+	asked := make(chan nothing)
+	s.background(func() {
+		defer close(asked)
+		statErr = errLiar // unless it comes to an end
+		o.info, statErr = s.stat(f.path(name))
+	})
 	file, err := s.client.Open(f.path(name))
+	<-asked
 	if err == nil && file == nil {
 		err = errLiar
 	}
 	if err != nil {
-		return opened{}, nil, f.proven(s, name, err)
+		return opened{}, f.proven(s, name, err)
 	}
-	o := opened{s: s, file: file}
-	first := &chunk{done: make(chan nothing)}
-	s.background(func() {
-		defer close(first.done)
-		first.err = errLiar // unless it comes to an end
-		first.data, first.err = readChunk(file, 0, int64(s.chunk))
-	})
-	o.info, err = told(file.Stat())
+	o.file = file
 	switch {
-	case err != nil:
-		err = unproven(err)
+	case errors.Is(statErr, fs.ErrNotExist):
+		err = fmt.Errorf("%w: %s", errAppeared, name)
+	case statErr != nil:
+		err = unproven(statErr)
 	case !o.info.Mode().IsRegular():
 		err = errors.New("not a regular file")
 	case o.info.Size() < 0:
@@ -110,9 +116,9 @@ func (f *FS) open(s *session, name string) (opened, *chunk, error) {
 	}
 	if err != nil {
 		o.close()
-		return opened{}, nil, err
+		return opened{}, err
 	}
-	return o, first, nil
+	return o, nil
 }
 
 // readChunk reads up to n bytes. That the file ends earlier is no error.
@@ -250,8 +256,7 @@ func (o *object) reopen(s *session, lost error) error {
 
 func (o *object) openAgain(s *session) error {
 	now, err := again(o.ctx, o.f, func(s *session) (opened, error) {
-		now, _, err := o.f.open(s, o.name)
-		return now, err
+		return o.f.open(s, o.name)
 	}, opened.close)
 	if err != nil {
 		return unproven(err)
