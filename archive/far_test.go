@@ -1,0 +1,269 @@
+package archive_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"testing"
+
+	"pitr/archive"
+	"pitr/archive/archivetest"
+	"pitr/archive/files"
+	"pitr/archive/wal"
+)
+
+func distant(fsys files.FS) *archive.Archive {
+	return at(archivetest.Distant{FS: fsys}, archive.Options{})
+}
+
+// A far archive is asked several things at once, and a segment is encoded before
+// it is known how the archive wants it.
+func TestFarArchiveStoresTheSame(t *testing.T) {
+	all := append(segments(2, 0x11, 3, 1), history(2, "1\t0/1100000\tx\n"))
+	for _, form := range forms {
+		near, far := archivetest.NewMemory(), archivetest.NewMemory()
+		push(t, newArchive(t, near, form, archive.Options{}), all...)
+		newArchive(t, far, form, archive.Options{})
+		push(t, distant(far), all...)
+		for _, f := range all {
+			wantFile(t, distant(far), f)
+			if !bytes.Equal(storedBytes(t, near, stored(form, f.name)), storedBytes(t, far, stored(form, f.name))) {
+				t.Errorf("%v, %s: the stored file differs", form, f.name)
+			}
+		}
+		// Once more: found.
+		done, err := distant(far).Push(t.Context(), all[0].name, all[0].source())
+		if err != nil || !done.Found || done.As != all[0].name {
+			t.Errorf("%v: got %+v, error %v, want it found", form, done, err)
+		}
+		wantNoTemporary(t, far)
+	}
+}
+
+func storedBytes(t *testing.T, fsys files.FS, name string) (content []byte) {
+	t.Helper()
+	rewrite(t, fsys, name, func(b []byte) []byte { content = bytes.Clone(b); return b })
+	return content
+}
+
+func wantNoTemporary(t *testing.T, fsys files.FS) {
+	t.Helper()
+	for _, dir := range []string{"wal", ".tmp-pending"} {
+		entries, err := fsys.ReadDir(t.Context(), dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), files.TempPrefix) {
+				t.Errorf("%s/%s is left", dir, e.Name())
+			}
+		}
+	}
+}
+
+func TestFarArchiveRefusesTheSame(t *testing.T) {
+	ours, theirs := segments(2, 0x11, 1, 1)[0], segments(2, 0x11, 1, 2)[0]
+	for _, form := range forms {
+		disk := archivetest.NewMemory()
+		newArchive(t, disk, form, archive.Options{})
+		push(t, distant(disk), ours)
+		_, err := distant(disk).Push(t.Context(), theirs.name, theirs.source())
+		wantError(t, err, archive.ErrConflict)
+		wantFile(t, distant(disk), ours)
+		wantNoTemporary(t, disk)
+		_, err = distant(disk).Push(t.Context(), wal.SegmentName(2, 0x12, mb), ours.source())
+		wantError(t, err, archive.ErrForeign)
+		_, err = fetch(t.Context(), distant(disk), wal.SegmentName(2, 0x12, mb))
+		wantError(t, err, archive.ErrAbsent)
+		if form.layout == archive.Tree {
+			drop(t, disk, "wal/archive.id")
+			_, err = distant(disk).Push(t.Context(), theirs.name, theirs.source())
+			wantError(t, err, archive.ErrNoIdentity)
+			_, err = fetch(t.Context(), distant(disk), wal.SegmentName(2, 0x12, mb))
+			wantError(t, err, archive.ErrNoIdentity, archive.ErrAbsent)
+		}
+	}
+}
+
+func TestFarArchiveKeepsWhatItAcknowledged(t *testing.T) {
+	all := append([]file{history(2, "1\t0/1100000\tno recovery target specified\n")}, segments(2, 0x11, 1, 1)...)
+	for _, form := range forms {
+		for _, kind := range archivetest.Faults {
+			t.Run(fmt.Sprint(form, kind), func(t *testing.T) {
+				t.Parallel()
+				untilNoFault(t, func(n int) (fired bool) {
+					for _, random := range crashes(n) {
+						disk := archivetest.NewMemory()
+						newArchive(t, disk, form, archive.Options{})
+						faulty := archivetest.NewFaulty(disk, n, kind)
+						acknowledged := pushAll(t, distant(faulty), all)
+						disk.Crash(random)
+						wantSound(t, disk, acknowledged, all)
+						fired = faulty.Fired()
+					}
+					if t.Failed() {
+						t.Fatalf("operation %d", n)
+					}
+					return fired
+				})
+			})
+		}
+	}
+}
+
+func TestFarFaultWhileFetchingIsADoubt(t *testing.T) {
+	all := segments(1, 0x10, 3, 1)
+	for _, form := range forms {
+		for _, ask := range []wal.Name{all[1].name, wal.SegmentName(1, 0x13, mb)} {
+			disk := archivetest.NewMemory()
+			push(t, newArchive(t, disk, form, archive.Options{}), all...)
+			for _, kind := range archivetest.Faults {
+				untilNoFault(t, func(n int) bool {
+					faulty := archivetest.NewFaulty(disk, n, kind)
+					got, err := fetch(t.Context(), distant(faulty), ask)
+					if err == nil && !bytes.Equal(got, all[1].content) {
+						t.Errorf("%v, %s fails: wrong bytes", form, faulty.Failed())
+					}
+					if faulty.Fired() && !faulty.Harmless() && errors.Is(err, archive.ErrAbsent) {
+						t.Errorf("%v, %s fails: %v passes for absent", form, faulty.Failed(), err)
+					}
+					return faulty.Fired()
+				})
+			}
+		}
+	}
+}
+
+// Two pushers of one name far away: of two contents, at most one is acknowledged.
+func TestOfTwoFarPushersEachReadsBackWhatWasAcknowledged(t *testing.T) {
+	ours := segments(2, 0x11, 1, 1)[0]
+	for _, theirs := range []file{ours, segments(2, 0x11, 1, 2)[0]} {
+		for _, form := range forms {
+			for range 20 {
+				disk := archivetest.NewMemory()
+				newArchive(t, disk, form, archive.Options{})
+				errs := make([]error, 2)
+				var wg sync.WaitGroup
+				for i, f := range []file{ours, theirs} {
+					wg.Go(func() { _, errs[i] = distant(disk).Push(t.Context(), f.name, f.source()) })
+				}
+				wg.Wait()
+				disk.Crash(nil)
+				same := bytes.Equal(ours.content, theirs.content)
+				switch {
+				case same && (errs[0] != nil || errs[1] != nil):
+					t.Errorf("%v: the same content, and %v, %v", form, errs[0], errs[1])
+				case !same && (errs[0] == nil) == (errs[1] == nil):
+					t.Errorf("%v: got %v, %v, want one conflict", form, errs[0], errs[1])
+				}
+				for i, f := range []file{ours, theirs} {
+					if errs[i] == nil {
+						wantFile(t, at(disk, archive.Options{}), f)
+					}
+				}
+			}
+		}
+	}
+}
+
+// The source is not read any more once a push has come back.
+func TestPushLetsGoOfItsSource(t *testing.T) {
+	f := segments(2, 0x11, 1, 1)[0]
+	disk := archivetest.NewMemory()
+	newArchive(t, disk, forms[0], archive.Options{})
+	drop(t, disk, "archive.json") // refused, while it is being encoded
+	for range 20 {
+		src := &closing{Reader: bytes.NewReader(f.content)}
+		_, err := distant(disk).Push(t.Context(), f.name, src)
+		wantError(t, err, archive.ErrNoIdentity)
+		src.close(t)
+	}
+}
+
+// closing is a source that notices who reads it after its end.
+type closing struct {
+	*bytes.Reader
+	mu     sync.Mutex
+	closed bool
+	late   bool
+}
+
+func (c *closing) ReadAt(p []byte, off int64) (int, error) {
+	c.mu.Lock()
+	c.late = c.late || c.closed
+	c.mu.Unlock()
+	return c.Reader.ReadAt(p, off)
+}
+
+func (c *closing) close(t *testing.T) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	t.Cleanup(func() {
+		if c.late {
+			t.Error("the source was read after the push had come back")
+		}
+	})
+}
+
+// deaf takes what it does not store.
+type deaf struct{ files.File }
+
+func (d deaf) Write(p []byte) (int, error) { return len(p), nil }
+
+// bent stores something else than it is given.
+type bent struct{ files.File }
+
+func (b bent) Write(p []byte) (int, error) {
+	q := bytes.Clone(p)
+	q[len(q)/2] ^= 1
+	return b.File.Write(q)
+}
+
+// A file system that lies is found out by reading back.
+func TestVerifyPutsFindsALiar(t *testing.T) {
+	f := segments(2, 0x11, 1, 1)[0]
+	for what, lie := range map[string]func(files.File) files.File{
+		"stores nothing":        func(f files.File) files.File { return deaf{f} },
+		"stores something else": func(f files.File) files.File { return bent{f} },
+	} {
+		for _, form := range forms {
+			for _, wrap := range []func(files.FS) files.FS{func(f files.FS) files.FS { return f }, func(f files.FS) files.FS { return archivetest.Distant{FS: f} }} {
+				disk := archivetest.NewMemory()
+				newArchive(t, disk, form, archive.Options{})
+				liar := wrap(hooked{FS: disk, create: func(_ string, real func() (files.File, error)) (files.File, error) {
+					f, err := real()
+					if err != nil {
+						return nil, err
+					}
+					return lie(f), nil
+				}})
+				_, err := at(liar, archive.Options{VerifyPuts: true}).Push(t.Context(), f.name, f.source())
+				if err == nil || !errors.Is(err, archive.ErrDamaged) {
+					t.Errorf("%s, %v: got %v, want %v", what, form, err, archive.ErrDamaged)
+				}
+			}
+		}
+	}
+	disk := archivetest.NewMemory()
+	newArchive(t, disk, forms[0], archive.Options{})
+	if _, err := at(disk, archive.Options{VerifyPuts: true}).Push(t.Context(), f.name, f.source()); err != nil {
+		t.Errorf("an honest one: %v", err)
+	}
+}
+
+// A push whose time is over comes back, although its source is still encoded.
+func TestEncodingAheadEndsWithTheCall(t *testing.T) {
+	f := segments(2, 0x11, 1, 1)[0]
+	disk := archivetest.NewMemory()
+	newArchive(t, disk, forms[0], archive.Options{})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	_, err := distant(disk).Push(ctx, f.name, f.source())
+	wantError(t, err, enough)
+}
