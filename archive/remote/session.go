@@ -216,12 +216,14 @@ func (s *session) close() error { return s.links.close() }
 // watch notes the end of the connection.
 func (s *session) watch() {
 	err := s.client.Wait()
-	if why := s.links.why(); why != nil {
-		err = why
+	// What an external program said is worth more than that it ended.
+	for _, why := range []error{s.close(), s.links.why()} {
+		if why != nil {
+			err = why
+		}
 	}
 	s.cause = err
 	close(s.lost)
-	_ = s.close() // the error that counts is why it ended
 }
 
 // broken tells whether the connection has ended, a moment after an operation
