@@ -26,7 +26,7 @@ type bent struct {
 	failure  int    // the only status besides 0
 }
 
-// TestFaultsAtEveryPacket cuts and stalls a push and a get after n bytes, for
+// TestFaultsAtEveryPacket cuts, stalls and delays a push and a get after n bytes, for
 // many n: densely in the handshake and where a push publishes, and here and
 // there between. Whatever is visible in the archive is whole; what
 // restore_command leaves is whole or not there; each call ends in time, and the
@@ -37,9 +37,9 @@ func TestFaultsAtEveryPacket(t *testing.T) {
 	segment := c.oneSegment(500)
 	base := newArchive(t, c, "--compress", "none")
 	for _, call := range []string{"push", "get"} {
-		for _, event := range []proxy.Event{proxy.Cut, proxy.Stall} {
+		for _, event := range []proxy.Event{proxy.Cut, proxy.Stall, proxy.Pause} {
 			for _, direction := range []string{"up", "down"} {
-				name := fmt.Sprintf("%s/%s %s", call, map[proxy.Event]string{proxy.Cut: "cut", proxy.Stall: "stalled"}[event], direction)
+				name := fmt.Sprintf("%s/%s %s", call, map[proxy.Event]string{proxy.Cut: "cut", proxy.Stall: "stalled", proxy.Pause: "delayed"}[event], direction)
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
 					newBent(t, c, base, segment, call).tryAll(event, direction)
@@ -85,22 +85,32 @@ func (b *bent) tryAll(event proxy.Event, direction string) {
 	if direction == "down" {
 		total = down
 	}
-	if event == proxy.Stall {
+	switch event {
+	case proxy.Stall:
 		step = 4 // each takes as long as a call may take
+	case proxy.Pause:
+		step = 8
 	}
 	tries, failures := 0, 0
 	for i, n := range points(total) {
 		if i%step != 0 {
 			continue
 		}
-		plan := proxy.Plan{Up: proxy.Flow{After: n, Then: event}}
+		flow := proxy.Flow{After: n, Then: event, For: pause}
+		plan := proxy.Plan{Up: flow}
 		if direction == "down" {
-			plan = proxy.Plan{Down: proxy.Flow{After: n, Then: event}}
+			plan = proxy.Plan{Down: flow}
 		}
 		tries++
 		if !b.try(n, plan) {
 			failures++
 		}
+	}
+	if event == proxy.Pause {
+		if failures > 0 {
+			b.t.Errorf("%d of %d calls did not bear a pause of %s", failures, tries, pause)
+		}
+		return
 	}
 	if b.t.Logf("%d calls, %d failed", tries, failures); failures < tries/3 { // what is cut connects anew and may go on
 		b.t.Errorf("only %d of %d calls noticed anything", failures, tries)
@@ -122,8 +132,11 @@ func points(total int64) (all []int64) {
 	return all
 }
 
-// limits are those of a call that is bent: it is to give up soon.
+// limits are those of a call that is bent: it is to give up soon, but not over a
+// pause.
 var limits = []string{"PITR_PUSH_TIMEOUT=1s", "PITR_RESTORE_RETRY=0", "PITR_SSH_TIMEOUT=1s"}
+
+const pause = 300 * time.Millisecond
 
 // try lets one call meet the fault, and the next one none. It tells whether the
 // first one succeeded nevertheless.
@@ -132,7 +145,9 @@ func (b *bent) try(n int64, plan proxy.Plan) (succeeded bool) {
 	const longest = 10 * time.Second // a second, and what a busy machine adds
 	mend := b.route.goes(plan)
 	cmd := b.command()
-	cmd.Env = append(cmd.Env, limits...)
+	if plan.Up.Then != proxy.Pause && plan.Down.Then != proxy.Pause {
+		cmd.Env = append(cmd.Env, limits...)
+	}
 	began := time.Now()
 	r := run(cmd)
 	if took := time.Since(began); took > longest {

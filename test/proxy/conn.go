@@ -83,7 +83,13 @@ func (c *conn) carry(to, from *net.TCPConn, f Flow, passed *atomic.Int64) {
 func (c *conn) take(from *net.TCPConn, f Flow, line chan<- chunk) {
 	defer close(line)
 	left := f.After
-	for f.Then == Nothing || left > 0 {
+	for f.Then == Nothing || left > 0 || f.Then == Pause {
+		if f.Then == Pause && left <= 0 {
+			f.Then = Nothing
+			if !c.sleep(f.For) {
+				return
+			}
+		}
 		size := int64(32 << 10)
 		if f.Then != Nothing {
 			size = min(size, left)

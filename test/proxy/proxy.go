@@ -15,6 +15,7 @@ const (
 	Nothing Event = iota
 	Cut           // both directions end, as when a host closes a connection
 	Stall         // nothing is read or written any more, and nobody is told
+	Pause         // nothing is read for a while, and then everything goes on
 )
 
 // Flow is one direction of a connection.
@@ -23,6 +24,7 @@ type Flow struct {
 	Rate  int64         // bytes a second; 0 is no limit
 	After int64         // bytes that pass before Then
 	Then  Event
+	For   time.Duration // how long a Pause is
 }
 
 // Plan is what a connection goes through: Up is what the client sends.
