@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -291,4 +292,30 @@ func TestForeignFilesAmongTheNewestDoNotHideTheCluster(t *testing.T) {
 	plant(t, disk, wal.SegmentName(1, 0x14, mb).String(), nil)
 	_, err := fetch(t.Context(), at(disk, archive.Options{Layout: archive.Flat}), wal.SegmentName(1, 0x15, mb))
 	wantError(t, err, archive.ErrAbsent)
+}
+
+// short cuts listings of a directory as a far disk's error does: without a word.
+func short(fsys files.FS, keep func(string) bool) files.FS {
+	return hooked{FS: fsys, readDir: func(_ string, real func() ([]fs.DirEntry, error)) ([]fs.DirEntry, error) {
+		entries, err := real()
+		return slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !keep(e.Name()) }), err
+	}}
+}
+
+func TestListingThatIsCutShortProvesNothing(t *testing.T) {
+	all := segments(1, 0x10, 3, 1)
+	for _, f := range forms {
+		disk := archivetest.NewMemory()
+		push(t, newArchive(t, disk, f, archive.Options{}), all...)
+		drop(t, disk, stored(f, all[1].name))
+		for what, keep := range map[string]func(string) bool{
+			"without the archive's own file": func(name string) bool { return !strings.HasPrefix(name, "archive.") },
+			"without the next segment":       func(name string) bool { return !strings.HasPrefix(name, all[2].name.String()) },
+		} {
+			_, err := fetch(t.Context(), at(short(disk, keep), archive.Options{}), all[1].name)
+			if err == nil || errors.Is(err, archive.ErrAbsent) {
+				t.Errorf("%v, %s: got %v, want a doubt", f, what, err)
+			}
+		}
+	}
 }

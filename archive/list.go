@@ -94,6 +94,9 @@ func (v view) listWhere(ctx context.Context, want func(dir string) bool) ([]Entr
 		return nil, fmt.Errorf("list: %w", err)
 	}
 	v.alive()
+	if err := v.mustBeWhole(children); err != nil {
+		return nil, err
+	}
 	for _, c := range children {
 		if !v.isGroup(c) {
 			found = v.appendEntry(found, top, c)
@@ -110,6 +113,20 @@ func (v view) listWhere(ctx context.Context, want func(dir string) bool) ([]Entr
 	}
 	slices.SortFunc(found, func(a, b Entry) int { return compareNames(a.Name, b.Name) })
 	return found, nil
+}
+
+// mustBeWhole looks for the archive's own file in a listing of its top
+// directory. It is there, as was confirmed, so a listing without it was cut
+// short: over SFTP an error of the far disk looks like its end.
+func (v view) mustBeWhole(children []fs.DirEntry) error {
+	own := markerFile
+	if v.id.Layout == Flat {
+		own = identityFile
+	}
+	if v.anonymous || slices.ContainsFunc(children, func(e fs.DirEntry) bool { return e.Name() == own }) {
+		return nil
+	}
+	return fmt.Errorf("the listing of %s is not whole: %s is not in it", v.id.top(), own)
 }
 
 // listGroup lists one directory of a tree.
