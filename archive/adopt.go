@@ -19,7 +19,7 @@ const looked = 8
 // is not, or not only: ErrIdentity. What is cut short or otherwise damaged
 // proves neither, and other names are nobody's business here.
 func adopt(ctx context.Context, store Store, id Identity, otherwise error) error {
-	v := view{Archive: New("", store, Options{}), id: id, watch: io.Discard}
+	v := view{Archive: New("", store, Options{}), id: id, anonymous: true, watch: io.Discard}
 	entries, err := v.list(ctx)
 	if err != nil {
 		return err
