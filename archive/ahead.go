@@ -11,7 +11,7 @@ import (
 )
 
 // mostAhead is how many encoded bytes wait for their connection.
-const mostAhead = 4 << 20
+const mostAhead = 2 << 20
 
 // ahead is a segment that is encoded before it is known whether the archive
 // wants it so: making a connection is mostly waiting, and a segment is nearly
@@ -22,7 +22,8 @@ type ahead struct {
 
 	mu    sync.Mutex // guards what follows
 	moved sync.Cond  // something of it has changed
-	buf   bytes.Buffer
+	parts [][]byte
+	held  int // bytes in parts
 	ended bool
 	taken bool
 	err   error // how; nil is a good end
@@ -69,7 +70,7 @@ func (e *ahead) drop() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for !e.ended {
-		e.buf.Reset() // makes room, so that the encoder comes to see its end
+		e.parts, e.held = nil, 0 // makes room, so that the encoder comes to see its end
 		e.moved.Broadcast()
 		e.moved.Wait()
 	}
@@ -86,26 +87,23 @@ func (e *ahead) end(err error) {
 func (e *ahead) Write(p []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for e.buf.Len() > mostAhead {
+	for e.held > mostAhead {
 		e.moved.Wait()
 	}
-	n, err := e.buf.Write(p)
+	e.parts, e.held = append(e.parts, bytes.Clone(p)), e.held+len(p)
 	e.moved.Broadcast()
-	return n, err
+	return len(p), nil
 }
 
 // writeTo writes everything to w, as it comes.
 func (e *ahead) writeTo(w io.Writer) error {
 	for {
 		part, err := e.next()
-		if len(part) > 0 {
-			if _, err := w.Write(part); err != nil {
-				return err
-			}
-			continue
-		}
 		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if err == nil {
+			_, err = w.Write(part)
 		}
 		if err != nil {
 			return err
@@ -113,17 +111,17 @@ func (e *ahead) writeTo(w io.Writer) error {
 	}
 }
 
-// next is what has come by now, at least one byte; io.EOF at a good end.
+// next is what comes next; io.EOF at a good end.
 func (e *ahead) next() ([]byte, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for e.buf.Len() == 0 && !e.ended {
+	for len(e.parts) == 0 && !e.ended {
 		e.moved.Wait()
 	}
 	switch {
-	case e.buf.Len() > 0:
-		part := bytes.Clone(e.buf.Bytes())
-		e.buf.Reset()
+	case len(e.parts) > 0:
+		part := e.parts[0]
+		e.parts, e.held = e.parts[1:], e.held-len(part)
 		e.moved.Broadcast()
 		return part, nil
 	case e.err != nil:

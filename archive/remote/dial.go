@@ -113,6 +113,9 @@ func (d *dialling) login(ctx context.Context, via *ssh.Client) (*ssh.Client, *qu
 		return nil, nil, err
 	}
 	d.links.add(raw.Close)
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
 	conn := newQuickConn(raw)
 	d.step("key exchange")
 	c, channels, requests, err := ssh.NewClientConn(conn, d.hop.address(), config.ClientConfig)
@@ -152,8 +155,14 @@ func (d *dialling) openChannel(client *ssh.Client) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	stderr, err := channel.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
 	said := new(lastWords)
-	channel.Stderr = said
+	// Always read: what nobody reads fills the channel's window, and then
+	// nothing gets through any more.
+	go func() { _, _ = io.Copy(said, stderr) }()
 	d.step("start sftp")
 	if err := channel.RequestSubsystem("sftp"); err != nil {
 		return nil, withHint(fmt.Errorf("the server does not offer SFTP: %w", err), "its sshd_config needs a line: Subsystem sftp internal-sftp")
@@ -169,8 +178,10 @@ func (d *dialling) openCommand(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	d.links.add(pipe.End)
-	said := new(lastWords)
-	s, err := d.openSFTP(pipe.Stdout, pipe.Stdin, said)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	s, err := d.openSFTP(pipe.Stdout, pipe.Stdin, new(lastWords))
 	if err != nil {
 		// What it said is worth more than that its output ended.
 		if why := d.links.close(); why != nil {
@@ -244,5 +255,5 @@ func (w *lastWords) Write(p []byte) (int, error) {
 func (w *lastWords) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return strings.Join(strings.Fields(string(w.buf)), " ")
+	return strings.Join(strings.Fields(strings.ToValidUTF8(string(w.buf), "?")), " ")
 }

@@ -35,6 +35,9 @@ func (f *FS) Create(ctx context.Context, name string) (files.File, error) {
 		if err != nil {
 			return made{}, err
 		}
+		if ctx.Err() != nil {
+			return made{}, context.Cause(ctx)
+		}
 		file, err := s.client.OpenFile(f.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 		if err == nil && file == nil {
 			err = errLiar
@@ -43,7 +46,10 @@ func (f *FS) Create(ctx context.Context, name string) (files.File, error) {
 			return made{}, f.cannotWrite(s, name, err)
 		}
 		return made{s, file, root.Perm()&0o444 | 0o200}, nil
-	}, func(m made) { _ = m.file.Close() })
+	}, func(m made) {
+		// Nobody knows of it: whoever dropped it was earlier.
+		m.s.aside(func() { _ = m.file.Close(); _ = m.s.client.Remove(f.path(name)) })
+	})
 	if err != nil {
 		return nil, about("create", name, err)
 	}

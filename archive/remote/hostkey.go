@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
@@ -28,6 +29,9 @@ type hostKeys struct {
 // knownHosts reads the files that are there.
 func (o Options) knownHosts(h hop) (*hostKeys, error) {
 	k := &hostKeys{policy: o.HostKeyPolicy, files: h.knownHosts, log: o.Log}
+	if len(k.files) == 0 {
+		return nil, withHint(fmt.Errorf("%w: there is no file that could hold it", ErrHostKey), "set known_hosts to an absolute path: the home directory of this user is not known")
+	}
 	var usable []string
 	for _, path := range h.knownHosts {
 		text, err := os.ReadFile(path)
@@ -92,7 +96,10 @@ func writeTemp(text []byte) (string, error) {
 		return "", err
 	}
 	_, err = f.Write(text)
-	return f.Name(), errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
 }
 
 // algorithms are the kinds of keys that are known of a host, so that it shows
@@ -149,7 +156,10 @@ func (k *hostKeys) note(name string, at net.Addr, key ssh.PublicKey) error {
 	if err == nil {
 		_, err = f.Write(line.Bytes())
 	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if syncErr := f.Sync(); !errors.Is(syncErr, syscall.EINVAL) { // /dev/null, for whoever wants that
+		err = errors.Join(err, syncErr)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%w: it cannot be noted: %w", ErrHostKey, err)
 	}
 	k.log.Warn("the key of a new host is believed from now on, as host_key_policy says", "host", name, "key", ssh.FingerprintSHA256(key), "file", path)

@@ -11,14 +11,19 @@ import (
 )
 
 // mostListed is how many names a listing may have: what a thousand directories
-// of a tree hold, or 8 TB of WAL in one flat one.
-const mostListed = 500_000
+// of a tree hold, or 8 TB of WAL in one flat one. mostListedBytes is what they
+// may take: three times what OpenSSH needs for so many.
+const (
+	mostListed      = 500_000
+	mostListedBytes = 256 << 20
+)
 
 // counter reads an SFTP stream and counts the names that arrive, for the library
 // keeps all of a listing in memory. One goroutine reads.
 type counter struct {
 	r     io.Reader
 	names atomic.Int64 // since the listing began
+	bytes atomic.Int64 // of packets with names
 
 	head [13]byte // of a packet: length, type, id, number of names
 	have int      // how many bytes of head are there
@@ -31,7 +36,7 @@ const packetOfNames = 104 // SSH_FXP_NAME
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.see(p[:n])
-	if c.names.Load() > mostListed {
+	if c.names.Load() > mostListed || c.bytes.Load() > mostListedBytes {
 		return 0, errEndless
 	}
 	return n, err
@@ -65,6 +70,7 @@ func (c *counter) see(p []byte) {
 		}
 		if c.head[4] == packetOfNames {
 			c.names.Add(int64(binary.BigEndian.Uint32(c.head[9:13])))
+			c.bytes.Add(length)
 		}
 		c.skip, c.have = length-int64(len(c.head)-4), 0
 	}
@@ -78,6 +84,7 @@ func (s *session) list(ctx context.Context, dir string) ([]fs.FileInfo, error) {
 	s.listing.Lock()
 	defer s.listing.Unlock()
 	s.arrived.names.Store(0)
+	s.arrived.bytes.Store(0)
 	infos, err := s.client.ReadDirContext(ctx, dir)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

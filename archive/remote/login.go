@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,17 +42,41 @@ func (o Options) clientConfig(ctx context.Context, h hop, step func(string)) (*l
 			return nil, nil // the usual way
 		},
 		HostKeyAlgorithms: hosts.algorithms(h.address()),
-		HostKeyCallback: func(name string, at net.Addr, key ssh.PublicKey) error {
-			if err := hosts.check(name, at, key); err != nil {
-				return err
+		HostKeyCallback: c.sameKey(func(name string, at net.Addr, key ssh.PublicKey) error {
+			err := hosts.check(name, at, key)
+			if err == nil {
+				step("log in")
 			}
-			step("log in")
-			return nil
-		},
+			return err
+		}),
 		ClientVersion: "SSH-2.0-pitr",
 	}
 	c.preferFast()
 	return c, nil
+}
+
+// sameKey asks check for the first key of a connection. Later ones, when keys
+// are exchanged anew, have to be the same. A panic in it would end the process.
+func (c *loginConfig) sameKey(check ssh.HostKeyCallback) ssh.HostKeyCallback {
+	var first []byte
+	return func(name string, at net.Addr, key ssh.PublicKey) (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = fmt.Errorf("%w: internal error: %v", ErrHostKey, p)
+			}
+		}()
+		if first == nil {
+			err := check(name, at, key)
+			if err == nil {
+				first = key.Marshal()
+			}
+			return err
+		}
+		if !bytes.Equal(first, key.Marshal()) {
+			return fmt.Errorf("%w: %s shows another one in the same connection", ErrHostKey, name)
+		}
+		return nil
+	}
 }
 
 // preferFast puts first what costs the least: curve25519 and AES with GCM, which
@@ -76,14 +101,23 @@ func first(list []string, one string) []string {
 
 // because says why a log-in failed.
 func (c *loginConfig) because(err error) error {
-	if !strings.Contains(err.Error(), "unable to authenticate") && !errors.Is(err, errNoKeys) {
+	text := err.Error()
+	switch {
+	case errors.Is(err, ErrHostKey):
+		return err
+	case strings.Contains(text, "no common algorithm for host key"):
+		return withHint(fmt.Errorf("%w: the host has none of the kind that is known of it: %w", ErrHostKey, err),
+			"was the host set up anew, or does somebody stand between? If it is right, add its new key to known_hosts (ssh-keyscan)")
+	case strings.Contains(strings.ToLower(text), "too many authentication failures"):
+		return withHint(fmt.Errorf("%w as %s: too many keys were tried: %s", ErrLogin, c.hop.user, c.story()), "name the right one as identity_file: it is tried first")
+	case !strings.Contains(text, "unable to authenticate") && !errors.Is(err, errNoKeys):
 		return err
 	}
 	err = fmt.Errorf("%w as %s: %s", ErrLogin, c.hop.user, c.story())
 	switch {
 	case len(c.offered) > 0 && !slices.Contains(c.offered, "publickey"):
 		return withHint(err, "that server wants a password, and nobody is asked here: allow PubkeyAuthentication in its sshd_config")
-	case len(c.unused) > 0:
+	case strings.Contains(strings.Join(c.unused, " "), errPassphrase.Error()):
 		return withHint(err, "a key that needs a passphrase is used through an ssh-agent (SSH_AUTH_SOCK), or make one without for this purpose: nobody is asked here")
 	case len(c.tried) == 0:
 		return withHint(err, "make a key with ssh-keygen, name it as identity_file, and add its public half to ~/.ssh/authorized_keys of %s on that host", c.hop.user)
@@ -108,6 +142,9 @@ func (c *loginConfig) story() string {
 	return strings.Join(said, "; ")
 }
 
+// errPassphrase: a key cannot be used without asking somebody.
+var errPassphrase = errors.New("it needs a passphrase")
+
 // errNoKeys ends a log-in for which there is no key.
 var errNoKeys = errors.New("no key")
 
@@ -129,15 +166,17 @@ func (o Options) signers(ctx context.Context, c *loginConfig) ([]ssh.Signer, err
 	}
 	for _, path := range c.hop.identities {
 		signers, err := identity(path, held)
+		add(path, signers...) // the key itself may do, though its certificate does not
 		switch {
 		case err == nil:
-			add(path, signers...)
 		case !c.hop.chosen && errors.Is(err, fs.ErrNotExist):
 		default:
 			c.unused = append(c.unused, err.Error())
 		}
 	}
-	add("ssh-agent", held...)
+	if !c.hop.onlyIdentities {
+		add("ssh-agent", held...)
+	}
 	if len(all) == 0 {
 		return nil, errNoKeys
 	}
@@ -189,7 +228,7 @@ func identity(path string, held []ssh.Signer) ([]ssh.Signer, error) {
 	}
 	cert, err := certificate(path+"-cert.pub", signer)
 	if err != nil {
-		return nil, err
+		return []ssh.Signer{signer}, err
 	}
 	if cert != nil {
 		return []ssh.Signer{cert, signer}, nil
@@ -229,10 +268,10 @@ func unlocked(path string, locked *ssh.PassphraseMissingError, held []ssh.Signer
 	if key == nil {
 		text, err := os.ReadFile(path + ".pub")
 		if err != nil {
-			return nil, errors.New("it needs a passphrase")
+			return nil, errPassphrase
 		}
 		if key, _, _, _, err = ssh.ParseAuthorizedKey(text); err != nil {
-			return nil, errors.New("it needs a passphrase")
+			return nil, errPassphrase
 		}
 	}
 	for _, s := range held {
@@ -240,7 +279,7 @@ func unlocked(path string, locked *ssh.PassphraseMissingError, held []ssh.Signer
 			return s, nil
 		}
 	}
-	return nil, errors.New("it needs a passphrase")
+	return nil, errPassphrase
 }
 
 // certificate is the signer with the certificate of a file, or nil.

@@ -164,6 +164,9 @@ func (o *object) want(off, n int64) {
 	beyond := min(last+ahead/o.step, (o.size-1)/o.step)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
 	o.release(first, beyond)
 	for i := first; i <= beyond; i++ {
 		if o.chunks[i] == nil {

@@ -18,8 +18,10 @@ type hop struct {
 	port       int
 	user       string
 	identities []string // files
-	chosen     bool     // somebody chose them: one that cannot be used is an error
+	chosen     bool     // somebody chose them: one that is missing is worth a word
 	knownHosts []string // files
+	// onlyIdentities: no other key of the agent (IdentitiesOnly).
+	onlyIdentities bool
 }
 
 func (h hop) address() string { return net.JoinHostPort(h.host, strconv.Itoa(h.port)) }
@@ -155,6 +157,6 @@ func (o Options) expandAll(h *hop) error {
 	}
 	var err1, err2 error
 	h.identities, err1 = expand(h.identities, h.chosen)
-	h.knownHosts, err2 = expand(h.knownHosts, false)
+	h.knownHosts, err2 = expand(h.knownHosts, len(o.KnownHosts) > 0)
 	return errors.Join(err1, err2)
 }

@@ -113,6 +113,8 @@ func (f *FS) Connection(ctx context.Context) (Connection, error) {
 type attempt struct {
 	done chan struct{}
 	err  error // set before done is closed
+	// cancel ends it: nobody wants it any more.
+	cancel context.CancelCauseFunc
 	// own: it ended because the one who made it lost interest.
 	own bool
 }
@@ -120,13 +122,18 @@ type attempt struct {
 // session returns the connection, and makes it if there is none.
 func (f *FS) session(ctx context.Context) (*session, error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		f.mu.Lock()
 		s, a := f.live, f.dialling
 		if s == nil && a == nil && !f.closed {
-			a = &attempt{done: make(chan struct{})}
+			dialling, cancel := context.WithCancelCause(ctx)
+			a = &attempt{done: make(chan struct{}), cancel: cancel}
 			f.dialling = a
 			f.mu.Unlock()
-			return f.connect(ctx, a)
+			defer cancel(nil)
+			return f.connect(dialling, a)
 		}
 		closed := f.closed
 		f.mu.Unlock()
@@ -151,14 +158,15 @@ func (f *FS) session(ctx context.Context) (*session, error) {
 func (f *FS) connect(ctx context.Context, a *attempt) (*session, error) {
 	s, err := f.dial(ctx)
 	f.mu.Lock()
-	if err == nil && f.closed {
-		err = errors.Join(fs.ErrClosed, s.close())
-	}
-	if err == nil {
+	late := err == nil && f.closed
+	if err == nil && !late {
 		f.live = s
 	}
 	f.dialling = nil
 	f.mu.Unlock()
+	if late {
+		err = errors.Join(fs.ErrClosed, s.close())
+	}
 	a.err, a.own = err, ctx.Err() != nil
 	close(a.done)
 	if err != nil {
@@ -189,9 +197,13 @@ func (f *FS) connected() (*session, error) {
 // Close ends the connection. What is under way fails.
 func (f *FS) Close() error {
 	f.mu.Lock()
-	s := f.live
+	s, a := f.live, f.dialling
 	f.live, f.closed = nil, true
 	f.mu.Unlock()
+	if a != nil {
+		a.cancel(fs.ErrClosed)
+		<-a.done
+	}
 	if s == nil {
 		return nil
 	}

@@ -19,14 +19,20 @@ type links struct {
 
 	mu      sync.Mutex // guards what follows
 	closers []func() error
+	closed  bool
 	reason  error
 }
 
-// add has something closed with the rest, before what was added earlier.
+// add has something closed with the rest, before what was added earlier; at
+// once, if the rest is closed.
 func (l *links) add(close func() error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	late := l.closed
 	l.closers = append(l.closers, close)
+	l.mu.Unlock()
+	if late {
+		_ = close() // why the rest was closed counts
+	}
 }
 
 // close closes everything, the last one first. That something was closed
@@ -35,6 +41,7 @@ func (l *links) close() error {
 	l.once.Do(func() {
 		l.mu.Lock()
 		closers := l.closers
+		l.closed = true
 		l.mu.Unlock()
 		for i := len(closers) - 1; i >= 0; i-- {
 			if err := closers[i](); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
@@ -125,6 +132,7 @@ func (q *quickConn) keepAlive(ask func(), fail func(error), timeout time.Duratio
 	defer tick.Stop()
 	seen, since := q.moved.Load(), time.Now()
 	var asking atomic.Bool
+	var asked time.Time
 	for {
 		select {
 		case <-lost:
@@ -134,10 +142,12 @@ func (q *quickConn) keepAlive(ask func(), fail func(error), timeout time.Duratio
 		switch now := q.moved.Load(); {
 		case now != seen:
 			seen, since = now, time.Now()
-		case time.Since(since) >= timeout:
+		// Only after it was asked: this process may have been stopped meanwhile.
+		case asking.Load() && time.Since(since) >= timeout && time.Since(asked) >= timeout/2:
 			fail(fmt.Errorf("the host has been silent for %s", timeout))
 			return
 		case time.Since(since) >= timeout/2 && asking.CompareAndSwap(false, true):
+			asked = time.Now()
 			go func() { ask(); asking.Store(false) }()
 		}
 	}

@@ -1,8 +1,10 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 
@@ -11,7 +13,7 @@ import (
 
 // mostUnanswered is how many bytes of a file are on their way at once, about:
 // what SSH's window of a channel lets through.
-const mostUnanswered = 4 << 20
+const mostUnanswered = 2 << 20
 
 // writer is a new file being written. Packets are sent ahead of their answers.
 // One goroutine uses it.
@@ -27,6 +29,7 @@ type writer struct {
 	slot chan nothing
 
 	mu    sync.Mutex // guards what follows
+	taken int64      // bytes that the server has acknowledged
 	spare [][]byte
 	err   error // the first one
 	sent  sync.WaitGroup
@@ -74,7 +77,8 @@ func (w *writer) send() error {
 	}
 	if w.f.limiter != nil {
 		if err := w.f.limiter.WaitN(w.ctx, len(w.buf)); err != nil {
-			return context.Cause(w.ctx)
+			// It says so ahead of time: nothing may have ended yet.
+			return about("write", w.name, cmp.Or(context.Cause(w.ctx), fmt.Errorf("rate_limit: %w", err)))
 		}
 	}
 	select {
@@ -114,6 +118,7 @@ func (w *writer) took(chunk []byte, err error) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.taken += int64(len(chunk))
 	w.spare = append(w.spare, chunk[:0])
 }
 
@@ -150,6 +155,10 @@ func (w *writer) Sync() error {
 	if err := w.failed(); err != nil {
 		return err
 	}
+	// Whatever else may go wrong above: what is synced is all of it.
+	if len(w.buf) > 0 || w.acknowledged() != w.at {
+		return about("write", w.name, fmt.Errorf("%d of %d bytes were acknowledged", w.acknowledged(), w.at+int64(len(w.buf))))
+	}
 	if !w.s.sync {
 		return w.f.mustSync(w.s)
 	}
@@ -157,10 +166,21 @@ func (w *writer) Sync() error {
 	return about("sync", w.name, unproven(err))
 }
 
-// Close closes the file. After a Sync there is nothing that could fail yet.
+func (w *writer) acknowledged() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.taken
+}
+
+// Close closes the file. After it was synced nothing can fail any more, and
+// nobody waits; otherwise this is where a server says that its disk is full.
 func (w *writer) Close() error {
 	w.sent.Wait()
 	err := w.failed()
-	w.s.aside(func() { _ = w.file.Close() })
-	return err
+	if w.s.sync {
+		w.s.aside(func() { _ = w.file.Close() })
+		return err
+	}
+	_, closing := wait(w.ctx, w.s, func(*session) (nothing, error) { return nothing{}, w.file.Close() }, nil)
+	return errors.Join(err, about("close", w.name, unproven(closing)))
 }
