@@ -267,3 +267,58 @@ func TestEncodingAheadEndsWithTheCall(t *testing.T) {
 	_, err := distant(disk).Push(ctx, f.name, f.source())
 	wantError(t, err, enough)
 }
+
+// forgetful is a far file system whose host loses power between publishing and
+// syncing: it does not know the file any more, and syncs all the same.
+type forgetful struct {
+	archivetest.Distant
+	t *testing.T
+}
+
+func (f forgetful) SyncLater(ctx context.Context, names ...string) (func(context.Context) error, func()) {
+	sync, drop := f.Distant.SyncLater(ctx, names...)
+	return func(ctx context.Context) error {
+		entries, err := f.ReadDir(ctx, names[0])
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if _, err := wal.ParseName(strings.TrimSuffix(e.Name(), ".zst")); err == nil {
+				drop := names[0] + "/" + e.Name()
+				if err := f.Remove(ctx, strings.TrimPrefix(drop, "./")); err != nil {
+					return err
+				}
+			}
+		}
+		return sync(ctx)
+	}, drop
+}
+
+func TestPushLooksWhetherItIsStillThere(t *testing.T) {
+	f := segments(2, 0x11, 1, 1)[0]
+	for _, form := range forms {
+		disk := archivetest.NewMemory()
+		newArchive(t, disk, form, archive.Options{})
+		_, err := at(forgetful{archivetest.Distant{FS: disk}, t}, archive.Options{}).Push(t.Context(), f.name, f.source())
+		if err == nil || !strings.Contains(err.Error(), "is not there any more") || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v: got %v, want that it is gone", form, err)
+		}
+	}
+}
+
+// A far listing may be cut short anywhere: segments are asked for by name.
+func TestFarListingThatIsCutShortProvesNothing(t *testing.T) {
+	all := segments(1, 0x10, 20, 1)
+	for _, f := range forms {
+		disk := archivetest.NewMemory()
+		push(t, newArchive(t, disk, f, archive.Options{}), all...)
+		for _, gone := range all[1:15] {
+			drop(t, disk, stored(f, gone.name))
+		}
+		first := func(name string) bool {
+			return strings.HasPrefix(name, "archive.") || strings.HasPrefix(name, all[0].name.String()) || len(name) == 16
+		}
+		_, err := fetch(t.Context(), at(archivetest.Distant{FS: short(disk, first)}, archive.Options{}), all[1].name)
+		wantError(t, err, archive.ErrGap, archive.ErrAbsent)
+	}
+}

@@ -77,7 +77,7 @@ func (v view) proveAbsent(ctx context.Context, name wal.Name) error {
 	}
 	evidence, err := v.evidence(ctx, name, entries)
 	if err == nil && evidence == "" {
-		evidence, err = v.follower(ctx, name)
+		evidence, err = v.askByName(ctx, name)
 	}
 	if err != nil {
 		return fmt.Errorf("look for later WAL: %w", err)
@@ -109,27 +109,6 @@ func (v view) evidence(ctx context.Context, name wal.Name, entries []Entry) (str
 		return v.heirs(ctx, name, entries)
 	}
 	return "", nil
-}
-
-// follower asks for the segment after a missing one by its name: a listing may be
-// cut short without a word, and this is the one that matters most.
-func (v view) follower(ctx context.Context, name wal.Name) (string, error) {
-	if name.Kind() != wal.KindSegment {
-		return "", nil
-	}
-	n, err := name.Number(v.id.SegmentSize)
-	if err != nil {
-		return "", err
-	}
-	next := wal.SegmentName(name.Timeline(), n+1, v.id.SegmentSize)
-	_, err = v.store.Stat(ctx, v.id.path(next))
-	switch {
-	case err == nil:
-		return fmt.Sprintf("%s is there", next), nil
-	case isAbsent(err):
-		return "", nil
-	}
-	return "", err
 }
 
 // setAside tells whether a file of this name lies in quarantine.

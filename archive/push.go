@@ -27,6 +27,9 @@ type Pushed struct {
 	// Walk is what the records of a segment look like. A damaged one is
 	// stored as it is, for it is PostgreSQL's; somebody should know.
 	Walk wal.Walk
+
+	place string // where it lies in the store
+	size  int64  // what was written there; -1: it was found
 }
 
 // Push stores a file durably. When it returns nil, the archive holds exactly
@@ -71,10 +74,30 @@ func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 	}
 	// Once more: a file system that went away in between leaves an empty place
 	// behind, and that is where the file would be now.
-	if err := v.confirm(ctx); err != nil {
+	err = a.together(
+		func() error { return v.confirm(ctx) },
+		func() error { return v.stands(ctx, done) },
+	)
+	if err != nil {
 		return Pushed{}, fmt.Errorf("stored, but where? %w", err)
 	}
 	return done, nil
+}
+
+// stands looks once more for what was stored, and synced since. Its host may have
+// lost power between these two: then the sync went to one that has just
+// started, and the name may be gone.
+func (v view) stands(ctx context.Context, done Pushed) error {
+	info, err := v.store.Stat(ctx, done.place)
+	switch {
+	case isAbsent(err):
+		return fmt.Errorf("%s is not there any more: did its host restart?", done.place)
+	case err != nil:
+		return err
+	case done.size >= 0 && info.Size() != done.size:
+		return fmt.Errorf("%s has %d bytes, and %d were written", done.place, info.Size(), done.size)
+	}
+	return nil
 }
 
 // keep settles with a file that stands there, or puts this one.
@@ -107,10 +130,10 @@ func (v view) sweep(ctx context.Context) {
 var errUnfinished = errors.New("its WAL ends inside it")
 
 func (v view) put(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
-	done := Pushed{As: name}
-	err := v.store.Put(ctx, v.id.path(name), func(w io.Writer) error {
+	done := Pushed{As: name, place: v.id.path(name)}
+	err := v.store.Put(ctx, done.place, func(w io.Writer) error {
 		var err error
-		if done.Walk, err = v.write(ctx, w, name, src); err != nil {
+		if done.Walk, err = v.write(ctx, &counting{w, &done.size}, name, src); err != nil {
 			return err
 		}
 		return v.finished(ctx, name, done.Walk)
@@ -123,9 +146,21 @@ func (v view) put(ctx context.Context, name wal.Name, src Source) (Pushed, error
 	case err != nil:
 		return Pushed{}, err
 	case v.opts.VerifyPuts:
-		return done, v.readBack(ctx, v.id.path(name), src)
+		return done, v.readBack(ctx, done.place, src)
 	}
 	return done, nil
+}
+
+// counting counts what is written.
+type counting struct {
+	w io.Writer
+	n *int64
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	*c.n += int64(n)
+	return n, err
 }
 
 // write writes the stored form of a file, and tells what its records look like.
@@ -278,113 +313,4 @@ func checkText(name wal.Name, r io.Reader) error {
 		return err
 	}
 	return wal.CheckBackupLabel(name, text)
-}
-
-// settle deals with a file that stands there already. The same content counts
-// as stored, once all of it was read and verified and made durable: whoever
-// wrote it may have died before that, and PostgreSQL is about to recycle the
-// only other copy.
-func (v view) settle(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
-	done := Pushed{As: name, Found: true}
-	walker := newWalkerFor(name, v.id.SegmentSize)
-	ours, err := codec.DigestOf(io.TeeReader(whole(src), walker))
-	if err != nil {
-		return Pushed{}, err
-	}
-	done.Walk = walker.finish()
-	stored, err := v.digest(ctx, v.id.path(name))
-	switch {
-	case err == nil && stored == ours:
-		return done, v.store.Sync(ctx, v.id.path(name))
-	case err != nil && !errors.Is(err, ErrDamaged):
-		return Pushed{}, err
-	case name.Kind() == wal.KindPartial:
-		return done, v.putBeside(ctx, name, ours, src, err)
-	}
-	if unfinished := v.finished(ctx, name, done.Walk); errors.Is(unfinished, errUnfinished) {
-		return v.keepPartial(ctx, name, src, done.Walk)
-	} else if unfinished != nil {
-		return Pushed{}, unfinished
-	}
-	if err != nil {
-		return Pushed{}, damagedConflict(name, err)
-	}
-	return Pushed{}, v.conflict(ctx, name, stored, ours)
-}
-
-// conflict says what stands there instead.
-func (v view) conflict(ctx context.Context, name wal.Name, stored, ours codec.Digest) error {
-	// A raw file stores no digest: only its records tell damage from a file
-	// that somebody else wrote. And what was pushed too early stops inside.
-	if _, err := v.examine(ctx, Entry{Name: name, Stored: v.id.path(name)}, nil); errors.Is(err, ErrDamaged) {
-		return damagedConflict(name, err)
-	}
-	return hinted{
-		fmt.Errorf("%w: its SHA-256 begins with %x, that of this file with %x", ErrConflict, stored.SHA256[:8], ours.SHA256[:8]),
-		"do two servers archive into one directory, or did a restored copy promote on this timeline? Nothing was changed",
-	}
-}
-
-func damagedConflict(name wal.Name, damage error) error {
-	return hinted{
-		fmt.Errorf("%w: the stored one is damaged: %w", ErrConflict, damage),
-		fmt.Sprintf("pitr wal quarantine %s sets the damaged file aside; the next attempt stores the good one", name),
-	}
-}
-
-// putBeside stores a .partial that differs from the one that is there, or
-// replaces in effect a damaged one, under a name of its own, with the beginning
-// of its SHA-256. Two standbys that are promoted in one segment, one after the
-// other, write such files, and PostgreSQL never asks for them: refusing the
-// second would stop its server's archiving for nothing.
-func (v view) putBeside(ctx context.Context, name wal.Name, ours codec.Digest, src Source, damage error) error {
-	beside := v.id.beside(name, ours.SHA256)
-	err := v.store.Put(ctx, beside, func(w io.Writer) error { return v.encode(ctx, w, whole(src)) })
-	if errors.Is(err, fs.ErrExist) {
-		err = v.settleBeside(ctx, beside, ours)
-	}
-	if err != nil {
-		return err
-	}
-	if damage != nil {
-		v.opts.Log.Warn("the partial segment that is there is damaged; this one was stored beside it", "archive", v.name, "file", name, "as", beside, "damage", damage)
-		return nil
-	}
-	v.opts.Log.Warn("another partial segment of this name is there; this one was stored beside it", "archive", v.name, "file", name, "as", beside)
-	return nil
-}
-
-func (v view) settleBeside(ctx context.Context, beside string, ours codec.Digest) error {
-	stored, err := v.digest(ctx, beside)
-	if errors.Is(err, ErrDamaged) || err == nil && stored != ours {
-		return hinted{
-			fmt.Errorf("%w: %s is damaged: %w", ErrConflict, beside, errors.Join(err, ErrDamaged)),
-			"move that file away by hand: the next attempt stores the good one",
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return v.store.Sync(ctx, beside)
-}
-
-// digest reads a stored file to its end and returns the digest of its content.
-// ErrDamaged if a digest is stored and differs.
-func (v view) digest(ctx context.Context, stored string) (codec.Digest, error) {
-	f, err := v.store.Open(ctx, stored)
-	if err != nil {
-		return codec.Digest{}, err
-	}
-	defer f.Close()
-	if v.id.Codec == None {
-		return codec.DigestOf(exactly(f, f.Size()))
-	}
-	r, err := codec.NewReader(f, f.Size())
-	if err == nil {
-		err = r.Decode(ctx, io.Discard)
-	}
-	if err != nil {
-		return codec.Digest{}, asDamage(err)
-	}
-	return r.Digest(), nil
 }
