@@ -192,6 +192,13 @@ func (c Config) contradictions() []error {
 			problems = append(problems, hint(fmt.Errorf("restore_from (%s): %q is none of the archives", c.Origin("restore_from"), u), "add it to archive, or choose one of: %s", c.origins["archive"].text))
 		}
 	}
+	if len(c.SSHCommand) > 0 && !isSSH(c.SSHCommand[0]) {
+		for _, key := range []string{"identity_file", "known_hosts", "host_key_policy", "ssh"} {
+			if v := c.origins[key]; v.text != "" && v.from != fromDefault && !(key == "ssh" && len(c.SSHOptions) == 0) {
+				problems = append(problems, hint(fmt.Errorf("%s (%s) is set, and ssh_command is not ssh", key, v.from), "say it in the options of ssh_command, and leave %s out.", key))
+			}
+		}
+	}
 	if len(c.Archive) > 0 && len(c.Slaves) > 0 {
 		problems = append(problems, hint(fmt.Errorf("archive (%s) and slaves (%s) are both set", c.Origin("archive"), c.Origin("slaves")),
 			"a configuration has archives, for archive_command, or slaves, for cmd_archiver: two files can have both."))

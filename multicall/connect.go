@@ -1,21 +1,14 @@
 package multicall
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
-	"os/exec"
 	"os/user"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
-	"time"
 
 	"pitr/archive/files"
 	"pitr/archive/local"
@@ -112,50 +105,3 @@ func whoAmI(environ []string) (name, home string) {
 	}
 	return getenv(environ, "USER"), getenv(environ, "HOME")
 }
-
-// startSSH runs ssh_command for SFTP, without a shell.
-func (c Config) startSSH(ctx context.Context, o remote.Options) (remote.Pipe, error) {
-	words := append([]string{}, c.SSHCommand...)
-	if filepath.Base(words[0]) == "ssh" {
-		seconds := strconv.Itoa(max(1, int(o.Timeout/time.Second)))
-		words = append(words, "-oBatchMode=yes", "-oConnectTimeout="+seconds, "-oServerAliveInterval="+seconds, "-oServerAliveCountMax=1")
-	}
-	if o.Port != 0 {
-		words = append(words, "-p", strconv.Itoa(o.Port))
-	}
-	if o.User != "" {
-		words = append(words, "-l", o.User)
-	}
-	words = append(words, "-s", o.Host, "sftp")
-	cmd := exec.Command(words[0], words[1:]...)
-	said := new(bytes.Buffer)
-	cmd.Stderr = said
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return remote.Pipe{}, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return remote.Pipe{}, err
-	}
-	if err := cmd.Start(); err != nil {
-		return remote.Pipe{}, hint(fmt.Errorf("ssh_command: %w", err), "ssh_command is the program and its options, without the host")
-	}
-	return remote.Pipe{Stdin: stdin, Stdout: stdout, End: func() error { return endSSH(cmd, stdin, said) }}, nil
-}
-
-// endSSH closes the program's input, which ends it, or kills it a moment later.
-// Its complaint is the error.
-func endSSH(cmd *exec.Cmd, stdin interface{ Close() error }, said *bytes.Buffer) error {
-	_ = stdin.Close() // it may have gone already
-	late := time.AfterFunc(sshGrace, func() { _ = cmd.Process.Kill() })
-	defer late.Stop()
-	err := cmd.Wait()
-	if text := strings.Join(strings.Fields(said.String()), " "); text != "" {
-		return errors.New(text)
-	}
-	return err
-}
-
-// sshGrace is how long an ssh_command has to end by itself.
-const sshGrace = 300 * time.Millisecond

@@ -31,7 +31,7 @@ func fakeSSH(t *testing.T, script string) (path, args string) {
 func over(t *testing.T, ssh, dir string, args ...string) (status int, stderr string) {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "pitr.ini")
-	text := fmt.Sprintf("archive = sftp://me@there:2022%s\nssh_command = %s -x 'two words'\nssh_timeout = 1\n", dir, ssh)
+	text := fmt.Sprintf("archive = sftp://me@there:2022%s\nssh_command = %s -x 'two words'\nssh_timeout = 1\nidentity_file = /k\nknown_hosts = /h\n", dir, ssh)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestSSHCommandIsRunWithoutAShell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "-x\ntwo words\n-oBatchMode=yes\n-oConnectTimeout=1\n-oServerAliveInterval=1\n-oServerAliveCountMax=1\n-p\n2022\n-l\nme\n-s\nthere\nsftp\n"
+	want := "-x\ntwo words\n-oBatchMode=yes\n-oConnectTimeout=1\n-oServerAliveInterval=1\n-oServerAliveCountMax=1\n-oStrictHostKeyChecking=yes\n-i\n/k\n-oUserKnownHostsFile=/h\n-p\n2022\n-l\nme\n-s\nthere\nsftp\n"
 	if string(text) != want {
 		t.Errorf("got %q, want %q", text, want)
 	}
@@ -68,6 +68,9 @@ func TestSSHCommandThatFails(t *testing.T) {
 		"hangs":       {"exec sleep 100", "no answer within ssh_timeout"},
 		"is no sftp":  {"echo Welcome", "no SFTP"},
 		"leaves late": {"head -c 5 >/dev/null; echo 'Connection reset' >&2; exit 255", "Connection reset"},
+		"leaves a child that holds its standard error": {"sleep 100 & echo 'Gone' >&2; exit 255", "Gone"},
+		"hangs with a child":                           {"sleep 100 & wait", "no answer within ssh_timeout"},
+		"draws on the terminal":                        {"printf '\\033]0;owned\\007' >&2; exit 255", `\x1b]0;owned\a`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ssh, args := fakeSSH(t, c.script)

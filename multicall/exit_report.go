@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // hinted is an error with advice for the operator.
@@ -64,10 +66,10 @@ func report(w io.Writer, name string, err error) {
 	var b strings.Builder
 	for _, e := range problemsIn(err) {
 		for line := range strings.Lines(e.Error()) {
-			fmt.Fprintf(&b, "%s: %s\n", name, strings.TrimRight(line, "\n"))
+			fmt.Fprintf(&b, "%s: %s\n", name, printable(strings.TrimRight(line, "\n")))
 		}
 		for _, h := range hintsOf(e) {
-			fmt.Fprintf(&b, "HINT: %s\n", h)
+			fmt.Fprintf(&b, "HINT: %s\n", printable(h))
 		}
 	}
 	var p *panicked
@@ -75,6 +77,24 @@ func report(w io.Writer, name string, err error) {
 		b.Write(p.stack)
 	}
 	_, _ = io.WriteString(w, b.String())
+}
+
+// printable escapes what a terminal would take for more than text: some of it
+// may come from another host.
+func printable(s string) string {
+	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) || r == '\t' {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // problemsIn splits what errors.Join put together, so that each problem stands

@@ -54,10 +54,13 @@ func (f *FS) dial(ctx context.Context) (*session, error) {
 		return s, nil
 	}
 	silent := ctx.Err() != nil
+	said := d.links.close()
 	if silent {
 		err = context.Cause(ctx)
+		if said != nil && d.f.opts.Command != nil {
+			err = fmt.Errorf("%w; ssh_command: %w", err, said)
+		}
 	}
-	_ = d.links.close() // the first error counts
 	if silent && d.current == "key exchange" {
 		err = withHint(err, "something accepts connections there and says nothing: is it sshd, and is the host overloaded?")
 	}

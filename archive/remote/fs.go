@@ -251,7 +251,7 @@ func (f *FS) Remove(ctx context.Context, name string) error {
 	return about("remove", name, err)
 }
 
-// Sync syncs a file or a directory, and waits for what Publish left behind.
+// Sync syncs a file or a directory.
 func (f *FS) Sync(ctx context.Context, name string) error {
 	_, err := again(ctx, f, func(s *session) (nothing, error) {
 		err := f.syncPath(s, f.path(name))
@@ -274,6 +274,10 @@ func (f *FS) SyncLater(ctx context.Context, names ...string) (syncAll func(conte
 			all.Go(func() { errs[i] = f.syncOpened(ctx, open[i](), name) })
 		}
 		all.Wait()
+		// By now it has been answered, too, that the temporary name is gone.
+		if s, err := f.connected(); err == nil {
+			s.settle(closeGrace)
+		}
 		return errors.Join(errs...)
 	}
 	drop = func() {
