@@ -51,15 +51,6 @@ func (o Options) route() ([]hop, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(o.IdentityFiles) > 0 {
-		target.identities, target.chosen = o.IdentityFiles, true
-	}
-	if len(o.KnownHosts) > 0 {
-		target.knownHosts = o.KnownHosts
-	}
-	if proxy := config.get(o.Host, "ProxyCommand"); proxy != "" && !strings.EqualFold(proxy, "none") {
-		return nil, withHint(fmt.Errorf("ProxyCommand of ~/.ssh/config is not understood"), "ProxyJump is; ssh_command = ssh runs ssh itself")
-	}
 	jumps, err := o.jumps(config)
 	if err != nil {
 		return nil, err
@@ -75,6 +66,12 @@ func (o Options) route() ([]hop, error) {
 
 // hopTo completes what is known of a host from the configuration.
 func (o Options) hopTo(config *sshConfig, name, user string, port int) (hop, error) {
+	if err := o.warnOfUnheeded(config, name); err != nil {
+		return hop{}, err
+	}
+	if proxy := config.get(name, "ProxyCommand"); proxy != "" && !strings.EqualFold(proxy, "none") {
+		return hop{}, withHint(fmt.Errorf("ProxyCommand of the ssh configuration is not understood"), "ProxyJump is; ssh_command = ssh runs ssh itself")
+	}
 	h := hop{name: name, host: cmp.Or(config.get(name, "HostName"), name), port: port}
 	h.host = strings.ReplaceAll(h.host, "%h", name)
 	h.user = cmp.Or(user, config.get(name, "User"), o.LocalUser)
@@ -89,17 +86,44 @@ func (o Options) hopTo(config *sshConfig, name, user string, port int) (hop, err
 		h.port = int(n)
 	}
 	h.port = cmp.Or(h.port, 22)
-	h.identities = config.all(name, "IdentityFile")
-	h.chosen = len(h.identities) > 0
+	o.keysOf(config, &h)
+	return h, nil
+}
+
+// keysOf finds the files with the keys of a hop: what the settings say is for
+// every hop, then what the configuration says, then what is usual.
+func (o Options) keysOf(config *sshConfig, h *hop) {
+	h.onlyIdentities = strings.EqualFold(config.get(h.name, "IdentitiesOnly"), "yes")
+	h.identities, h.chosen = o.IdentityFiles, true
+	if len(h.identities) == 0 {
+		h.identities = config.all(h.name, "IdentityFile")
+		h.chosen = len(h.identities) > 0
+	}
 	if !h.chosen {
 		h.identities = []string{"~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"}
 	}
-	h.knownHosts = strings.Fields(config.get(name, "UserKnownHostsFile"))
+	h.identities = slices.DeleteFunc(slices.Clone(h.identities), func(path string) bool { return strings.EqualFold(path, "none") })
+	h.knownHosts = o.KnownHosts
+	if len(h.knownHosts) > 0 {
+		return
+	}
+	h.knownHosts = paths(config.get(h.name, "UserKnownHostsFile"))
 	if len(h.knownHosts) == 0 {
 		h.knownHosts = []string{"~/.ssh/known_hosts", "~/.ssh/known_hosts2"}
 	}
 	h.knownHosts = append(h.knownHosts, "/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-	return h, nil
+}
+
+// paths splits a list of files at its blanks, but not within quotes.
+func paths(text string) (all []string) {
+	for i, part := range strings.Split(text, `"`) {
+		if i%2 == 1 {
+			all = append(all, part)
+			continue
+		}
+		all = append(all, strings.Fields(part)...)
+	}
+	return all
 }
 
 // jumps are the hosts of ProxyJump: user@host:port, comma separated.
@@ -122,7 +146,11 @@ func (o Options) jumps(config *sshConfig) ([]hop, error) {
 			}
 			host, port = name, int(n)
 		}
-		h, err := o.hopTo(config, strings.Trim(host, "[]"), user, port)
+		name := strings.Trim(host, "[]")
+		h, err := o.hopTo(config, name, user, port)
+		if via := config.get(name, "ProxyJump"); err == nil && name != o.Host && via != "" && !strings.EqualFold(via, "none") {
+			err = withHint(fmt.Errorf("%s is itself behind a jump host", name), "name all of them, the first one first: ProxyJump %s,%s", via, name)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ProxyJump: %w", err)
 		}
@@ -138,7 +166,7 @@ func (o Options) jumps(config *sshConfig) ([]hop, error) {
 // matter. What lies in a home directory that is not known is left out, unless
 // somebody chose it.
 func (o Options) expandAll(h *hop) error {
-	tokens := strings.NewReplacer("%d", o.Home, "%h", h.host, "%n", h.name, "%r", h.user, "%u", o.LocalUser, "%p", strconv.Itoa(h.port), "%%", "%")
+	tokens := strings.NewReplacer("${HOME}", o.Home, "%d", o.Home, "%h", h.host, "%n", h.name, "%r", h.user, "%u", o.LocalUser, "%p", strconv.Itoa(h.port), "%%", "%")
 	expand := func(paths []string, chosen bool) ([]string, error) {
 		var kept []string
 		for _, p := range paths {

@@ -53,6 +53,47 @@ func TestWhatIsNotUnderstoodIsNamed(t *testing.T) {
 	}
 }
 
+// What the library would understand otherwise than ssh is left out.
+func TestMatchIsNotGuessed(t *testing.T) {
+	s := newServer(t, openSSH)
+	for _, head := range []string{`Match host archive exec "false"`, "Match host archive user root", "Match host archive"} {
+		lines := append([]string{head, "  Port 1", "  HostName 192.0.2.1"}, complete(s, `"archive"`)...)
+		if err := reach(t, s.newFS(writeConfig(t, s, lines...))); err != nil {
+			t.Errorf("%s: %v", head, err)
+		}
+	}
+	lines := append([]string{"Match all", "  User u"}, complete(s, "archive")...)
+	if err := reach(t, s.newFS(writeConfig(t, s, lines...))); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestKeysThatAreNotHeeded(t *testing.T) {
+	s := newServer(t, openSSH)
+	var log bytes.Buffer
+	logged := func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) }
+	if err := reach(t, s.newFS(writeConfig(t, s, append(complete(s, "archive"), "  HostKeyAlias x", "  IdentityFile none")...), logged)); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(log.String(), "HostKeyAlias") {
+		t.Errorf("got %s, want the key named", log.String())
+	}
+	err := reach(t, s.newFS(writeConfig(t, s, append(complete(s, "archive"), "  RevokedHostKeys /x")...)))
+	wantRefused(t, err, ErrConnect, "RevokedHostKeys", "ssh_command")
+}
+
+func TestOptionsAreNotForJumpHosts(t *testing.T) {
+	o := Options{Host: "db", LocalUser: "me", Timeout: 1, SSHOptions: []string{"HostName=10.0.0.5", "Port=2222", "User=backup", "ProxyJump=bastion"}, KnownHosts: []string{"/k"}, Log: slog.New(slog.DiscardHandler)}
+	route, err := o.route()
+	if err != nil || len(route) != 2 || route[0].String() != "me@bastion:22" || route[1].String() != "backup@10.0.0.5:2222 (db)" {
+		t.Errorf("got %v, error %v", route, err)
+	}
+	o.Home, o.KnownHosts = "", []string{"~/hosts"}
+	if _, err := o.route(); err == nil {
+		t.Error("known_hosts in a home that is not known was left out")
+	}
+}
+
 func TestOptionsWinOverSSHConfig(t *testing.T) {
 	s := newServer(t, openSSH)
 	wrong := []string{"Host archive", "  HostName 127.0.0.1", "  Port 1", "  User nobody", "  IdentityFile /none", "  UserKnownHostsFile /none"}

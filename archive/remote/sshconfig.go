@@ -13,6 +13,7 @@ import (
 
 // sshConfig is what SSHOptions and ~/.ssh/config say. The first value wins.
 type sshConfig struct {
+	target  string              // the host that the options are for
 	options map[string][]string // by lower-case key
 	files   []*ssh_config.Config
 }
@@ -55,7 +56,7 @@ func CheckSSHOption(option string) error {
 // readSSHConfig reads ~/.ssh/config and /etc/ssh/ssh_config. What cannot be
 // parsed is left out, with a warning.
 func (o Options) readSSHConfig() (*sshConfig, error) {
-	c := &sshConfig{options: map[string][]string{}}
+	c := &sshConfig{target: o.Host, options: map[string][]string{}}
 	for _, option := range o.SSHOptions {
 		if err := CheckSSHOption(option); err != nil {
 			return nil, err
@@ -88,15 +89,15 @@ func (o Options) readSSHConfig() (*sshConfig, error) {
 // section whose head is one of them is left out whole: its lines are for
 // somebody else.
 func (o Options) parseSSHConfig(path string, text []byte) *ssh_config.Config {
-	if parsed, err := ssh_config.DecodeBytes(text); err == nil {
-		return parsed
-	}
 	var kept bytes.Buffer
 	skipping := false
 	for i, line := range strings.Split(string(text), "\n") {
 		word := strings.ToLower(firstWord(line))
 		head := word == "host" || word == "match"
-		_, err := ssh_config.DecodeBytes([]byte(line + "\n"))
+		if head {
+			line = strings.ReplaceAll(line, `"`, "") // patterns have no blanks
+		}
+		err := understood(word, line)
 		switch {
 		case head:
 			skipping = err != nil
@@ -117,15 +118,52 @@ func (o Options) parseSSHConfig(path string, text []byte) *ssh_config.Config {
 	return parsed
 }
 
+// understood tells whether a line means to the library what it means to ssh.
+func understood(word, line string) error {
+	if word == "match" {
+		criteria := strings.Fields(strings.ToLower(line))[1:]
+		if len(criteria) == 1 && criteria[0] == "all" {
+			return nil
+		}
+		return errors.New("of Match only \"all\" is understood")
+	}
+	_, err := ssh_config.DecodeBytes([]byte(line + "\n"))
+	return err
+}
+
+// unheeded are keys that would change where or how ssh connects.
+var unheeded = []string{"HostKeyAlias", "CertificateFile", "BindAddress", "BindInterface", "AddressFamily", "GlobalKnownHostsFile", "IdentityAgent", "PKCS11Provider"}
+
+// warnOfUnheeded names what a host's configuration has and pitr does not heed.
+func (o Options) warnOfUnheeded(c *sshConfig, host string) error {
+	for _, key := range unheeded {
+		if value := c.fromFiles(host, key); len(value) > 0 {
+			o.Log.Warn("ssh configuration: not heeded", "host", host, "key", key, "value", value[0])
+		}
+	}
+	if value := c.fromFiles(host, "RevokedHostKeys"); len(value) > 0 && !strings.EqualFold(value[0], "none") {
+		return withHint(fmt.Errorf("RevokedHostKeys of the ssh configuration is not understood"), "ssh_command = ssh heeds it")
+	}
+	return nil
+}
+
 func firstWord(line string) string {
 	word, _, _ := strings.Cut(strings.ReplaceAll(strings.TrimSpace(line), "=", " "), " ")
 	word, _, _ = strings.Cut(word, "\t")
 	return word
 }
 
-// all are the values of a key for a host, the first one first.
+// all are the values of a key for a host, the first one first. The options are
+// about the host that was asked for, not about those on the way.
 func (c *sshConfig) all(host, key string) []string {
-	values := append([]string(nil), c.options[strings.ToLower(key)]...)
+	var values []string
+	if host == c.target {
+		values = append(values, c.options[strings.ToLower(key)]...)
+	}
+	return append(values, c.fromFiles(host, key)...)
+}
+
+func (c *sshConfig) fromFiles(host, key string) (values []string) {
 	for _, f := range c.files {
 		found, err := f.GetAll(host, key)
 		if err != nil {
