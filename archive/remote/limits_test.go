@@ -1,0 +1,231 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"pitr/archive/files"
+	"pitr/archive/local"
+)
+
+// The limiter says ahead of time that a deadline will not be met: a put then
+// fails, and does not leave out what was to come.
+func TestRateLimitNeverShortensAFile(t *testing.T) {
+	s := newServer(t, openSSH)
+	content := bytes.Repeat([]byte("0123456789"), 60_000)
+	for _, rate := range []int64{100 << 10, 300 << 10, 500 << 10, 20 << 20} {
+		f := s.newFS(func(o *Options) { o.RateLimit = rate })
+		name := fmt.Sprint("f", rate)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		began := time.Now()
+		err := files.NewStore(f, local.Writer()).Put(ctx, name, func(w io.Writer) error {
+			_, err := w.Write(content)
+			return err
+		})
+		cancel()
+		got, readErr := os.ReadFile(filepath.Join(s.root(), name))
+		switch {
+		case err == nil && !bytes.Equal(got, content):
+			t.Errorf("at %d: stored %d of %d bytes, and said nothing", rate, len(got), len(content))
+		case err != nil && !errors.Is(readErr, fs.ErrNotExist):
+			t.Errorf("at %d: %v, and it is there", rate, err)
+		case rate < 300<<10 && (err == nil || time.Since(began) > 3*time.Second):
+			t.Errorf("at %d: error %v after %s", rate, err, time.Since(began))
+		case rate > 1<<20 && err != nil:
+			t.Errorf("at %d: %v", rate, err)
+		}
+	}
+}
+
+// What nobody reads fills the window of a channel, and then nothing gets through.
+func TestServerThatTalksOnItsStandardError(t *testing.T) {
+	s := newServer(t, func(ch ssh.Channel) error {
+		go func() {
+			for range 100 {
+				_, _ = ch.Stderr().Write(bytes.Repeat([]byte("x"), 100_000))
+			}
+		}()
+		return openSSH(ch)
+	})
+	f := s.newFS()
+	for range 200 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		_, err := f.Stat(ctx, ".")
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	locked := newServer(t, func(ch ssh.Channel) error {
+		_, err := io.WriteString(ch.Stderr(), "this account is locked\n")
+		time.Sleep(50 * time.Millisecond)
+		return err
+	})
+	wantRefused(t, reach(t, locked.newFS()), ErrConnect, "this account is locked")
+}
+
+func TestKeysAreExchangedAnew(t *testing.T) {
+	s := newServer(t, openSSH)
+	s.change(func(c *ssh.ServerConfig) { c.RekeyThreshold = 1 << 20 })
+	path := filepath.Join(s.dir, "new")
+	f := s.newFS(func(o *Options) { o.KnownHosts, o.HostKeyPolicy = []string{path}, AcceptNew })
+	content := make([]byte, 8<<20)
+	err := files.NewStore(f, local.Writer()).Put(t.Context(), "a", func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Count(string(text), "ssh-ed25519") != 1 {
+		t.Errorf("got %q, error %v, want the key once", text, err)
+	}
+	is, err := f.Connection(t.Context())
+	if err != nil || len(is.Steps) != 6 {
+		t.Errorf("got %v, error %v, want six steps", is.Steps, err)
+	}
+}
+
+func TestHomelessKnownHosts(t *testing.T) {
+	s := newServer(t, openSSH)
+	for _, hosts := range [][]string{{"~/known"}, nil} {
+		err := reach(t, s.newFS(func(o *Options) { o.Home, o.KnownHosts, o.IdentityFiles = "", hosts, []string{filepath.Join(s.dir, "id")} }))
+		if !errors.Is(err, ErrConnect) {
+			t.Errorf("%q: got %v, want %v", hosts, err, ErrConnect)
+		}
+	}
+}
+
+// A program that starts late, or not at all in time, is ended all the same, and
+// keeps nobody waiting.
+func TestCommandThatStartsLate(t *testing.T) {
+	s := newServer(t, openSSH)
+	ended := make(chan nothing, 10)
+	late := func(context.Context) (Pipe, error) {
+		time.Sleep(400 * time.Millisecond)
+		r, w := io.Pipe()
+		return Pipe{Stdin: w, Stdout: r, End: func() error { ended <- nothing{}; return r.Close() }}, nil
+	}
+	f := s.newFS(func(o *Options) { o.Command, o.Timeout = late, 200*time.Millisecond })
+	if err := reach(t, f); !errors.Is(err, ErrConnect) {
+		t.Errorf("got %v, want %v", err, ErrConnect)
+	}
+	<-ended
+	if err := reach(t, f); !errors.Is(err, ErrConnect) {
+		t.Errorf("again: got %v, want %v", err, ErrConnect)
+	}
+	<-ended
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Stat(ctx, "."); !errors.Is(err, context.Canceled) || len(ended) > 0 {
+		t.Errorf("got %v, and %d were started", err, len(ended))
+	}
+}
+
+func TestCloseEndsAnAttempt(t *testing.T) {
+	s := newServer(t, openSSH)
+	accepted := make(chan nothing, 1)
+	f := s.newFS(listening(t, func(net.Conn) { accepted <- nothing{} }))
+	told := make(chan error, 1)
+	go func() { told <- reach(t, f) }()
+	<-accepted
+	began := time.Now()
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-told; !errors.Is(err, fs.ErrClosed) || time.Since(began) > 3*time.Second {
+		t.Errorf("got %v after %s, want %v at once", err, time.Since(began), fs.ErrClosed)
+	}
+}
+
+func TestReadAfterCloseIsAnError(t *testing.T) {
+	s := newServer(t, openSSH)
+	if err := os.WriteFile(filepath.Join(s.root(), "a"), make([]byte, 9<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := s.newFS().Open(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := o.ReadAt(make([]byte, 100), 5<<20); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("got %v, want %v", err, fs.ErrClosed)
+	}
+}
+
+// A create that nobody waits for any more leaves no file.
+func TestAbandonedCreateLeavesNothing(t *testing.T) {
+	s := newServer(t, openSSH)
+	f := s.newFS()
+	for i := range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Duration(i)*10*time.Microsecond, cancel)
+		if w, err := f.Create(ctx, fmt.Sprint(".tmp-", i)); err == nil {
+			_ = w.Close()
+			if err := f.Remove(t.Context(), fmt.Sprint(".tmp-", i)); err != nil {
+				t.Error(err)
+			}
+		}
+		cancel()
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	s.stop()
+	left, err := os.ReadDir(s.root())
+	if err != nil || len(left) > 0 {
+		t.Errorf("%d files are left, error %v", len(left), err)
+	}
+}
+
+func TestNamesTooLongToHold(t *testing.T) {
+	name := strings.Repeat("x", 200_000)
+	s := newServer(t, liar(func(kind byte, id uint32) []byte {
+		switch kind {
+		case fxpOpendir:
+			return packet(fxpHandle, id, "h")
+		case fxpReaddir:
+			return packet(fxpName, id, 1, name, "", attrs(1, regular))
+		}
+		return status(id, 0)
+	}))
+	if _, err := s.newFS().ReadDir(t.Context(), "."); err == nil {
+		t.Error("a listing of any size was taken")
+	}
+}
+
+// A process that was stopped for a while asks before it gives a connection up.
+func TestKeepAliveAsksFirst(t *testing.T) {
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	q := newQuickConn(a)
+	asked, failed, lost := make(chan nothing, 10), make(chan error, 1), make(chan struct{})
+	defer close(lost)
+	hang := make(chan nothing)
+	defer close(hang)
+	go q.keepAlive(func() { asked <- nothing{}; <-hang }, func(err error) { failed <- err }, 200*time.Millisecond, lost)
+	select {
+	case <-failed:
+		if len(asked) == 0 {
+			t.Error("given up without a question")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("a silent host was not noticed")
+	}
+}
