@@ -171,7 +171,9 @@ func (s *shipping) change(from, to string) {
 }
 
 // command is archive_command of the how-to.
-func (s *shipping) command() string { return home.applet("cmd_archiver") + " -C " + s.config + " -F %p" }
+func (s *shipping) command() string {
+	return home.applet("cmd_archiver") + " -C " + s.config + " -F %p"
+}
 
 // observe lets the primary archive by a script that also writes down when each
 // call began, when it ended, and with which status.
