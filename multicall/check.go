@@ -126,9 +126,9 @@ func (c *checkup) verdict() error {
 
 func (c *checkup) print(w io.Writer) {
 	for _, f := range c.findings {
-		fmt.Fprintf(w, "%-8s  %s: %s\n", f.Severity, f.What, f.Found)
+		fmt.Fprintf(w, "%-8s  %s: %s\n", f.Severity, f.What, visible(f.Found))
 		if f.Remedy != "" {
-			fmt.Fprintf(w, "          HINT: %s\n", f.Remedy)
+			fmt.Fprintf(w, "          HINT: %s\n", visible(f.Remedy))
 		}
 	}
 }

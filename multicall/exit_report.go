@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // hinted is an error with advice for the operator.
@@ -64,10 +66,10 @@ func report(w io.Writer, name string, err error) {
 	var b strings.Builder
 	for _, e := range problemsIn(err) {
 		for line := range strings.Lines(e.Error()) {
-			fmt.Fprintf(&b, "%s: %s\n", name, strings.TrimRight(line, "\n"))
+			fmt.Fprintf(&b, "%s: %s\n", name, visible(strings.TrimRight(line, "\n")))
 		}
 		for _, h := range hintsOf(e) {
-			fmt.Fprintf(&b, "HINT: %s\n", h)
+			fmt.Fprintf(&b, "HINT: %s\n", visible(h))
 		}
 	}
 	var p *panicked
@@ -75,6 +77,24 @@ func report(w io.Writer, name string, err error) {
 		b.Write(p.stack)
 	}
 	_, _ = io.WriteString(w, b.String())
+}
+
+// visible is a line with its control characters written out: names of files and
+// words of another host may hold what a terminal takes for orders, and a line
+// break would begin a line that nobody said.
+func visible(line string) string {
+	if !strings.ContainsFunc(line, unicode.IsControl) {
+		return line
+	}
+	var b strings.Builder
+	for _, r := range line {
+		if unicode.IsControl(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // problemsIn splits what errors.Join put together, so that each problem stands
