@@ -114,7 +114,7 @@ func wantOneArgument(t *testing.T, message string) {
 }
 
 func TestScriptThatHasNoUseForTheMessageStaysAsItIs(t *testing.T) {
-	for _, script := range []string{"date >> /x; true", "date | mail root", "a &", "a; ", "a # x", "a \"$1\" >x", "a $PITR_EVENT_MESSAGE >x", "(a >x)", "a <<E\nb\nE", "x=1", "a >x\n"} {
+	for _, script := range []string{"date >> /x; true", "date | mail root", "a &", "a; ", "a # x", "a \"$1\" >x", "a $PITR_EVENT_MESSAGE >x", "(a >x)", "a <<E\nb\nE", "x=1", "a >x\n", "eval a >x"} {
 		p := program{script: script}
 		if got := p.command("m"); got[2] != script || got[4] != "m" {
 			t.Errorf("%q: got %q", script, got)
