@@ -279,6 +279,7 @@ func (c *checkup) command(applet, text string, own Config, environ []string) *Co
 		}
 		return nil
 	}
+	cfg.connections = own.connections
 	c.ok(setting, "%s", text)
 	if !isThisBinary(path) {
 		c.add(warning, setting, "pitr install links the names to this binary", "%s is another binary than this one: it is taken to be a pitr", path)

@@ -175,6 +175,7 @@ func TestServerCommandThatShipsIsJudged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		own.connections = new(connections)
 		c := &checkup{}
 		stores, ships := c.archiveCommand(tt.text, own, environ)
 		if c.worst() != tt.worst || !strings.Contains(c.text(), tt.says) {
@@ -182,6 +183,11 @@ func TestServerCommandThatShipsIsJudged(t *testing.T) {
 		}
 		if (stores != nil) != tt.stores || (ships != nil) != tt.ships {
 			t.Errorf("%s: got archives %v and slaves %v, want %v and %v", tt.text, stores != nil, ships != nil, tt.stores, tt.ships)
+		}
+		for _, cfg := range []*Config{stores, ships} {
+			if cfg != nil && cfg.connections != own.connections {
+				t.Errorf("%s: nobody closes its connections", tt.text)
+			}
 		}
 	}
 }
