@@ -75,7 +75,11 @@ func (s *shipping) wantQuick(slave *slave, other time.Duration) {
 	var longest, calls time.Duration
 	for _, c := range s.called() {
 		took := at[c.name].Sub(c.began)
-		longest, calls = max(longest, took), calls+c.ended.Sub(c.began)
+		whole := c.ended.Sub(c.began)
+		longest, calls = max(longest, took), calls+whole
+		if whole >= other && took > whole*3/4 {
+			s.t.Errorf("%s: it was on %s after %s of a call of %s: it waited for the other slave", c.name, slave.host, took, whole)
+		}
 		if c.status != 0 || at[c.name].IsZero() || took > other+slack {
 			s.t.Errorf("%s: exit status %d after %s, on %s after %s", c.name, c.status, c.ended.Sub(c.began), slave.host, took)
 		}
