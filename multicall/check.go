@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 )
@@ -18,6 +19,13 @@ type checkCmd struct {
 // Run prints what was looked at and ends with 0, 1 or 2.
 func (cmd *checkCmd) Run(ctx context.Context, c *call, flags *settingFlags) error {
 	cfg, err := c.loadConfig(flags)
+	if err == nil && cfg.ships() {
+		// What cmd_archiver looks at without -F.
+		err = cfg.needSlaves()
+		if c.uid == 0 {
+			err = errRoot()
+		}
+	}
 	if err != nil {
 		if cmd.JSON {
 			err = errors.Join(err, c.printJSON(unusable(err)))
@@ -80,9 +88,15 @@ type checkup struct {
 	findings []finding
 	// environ is the environment of this call.
 	environ []string
+	// slaveURL is where the archive of a slave lies.
+	slaveURL func(Config, string) *url.URL
 	// defaultFile is what the server's commands read if nothing names another.
 	defaultFile string
 	log         *slog.Logger
+}
+
+func (c *call) newCheckup() *checkup {
+	return &checkup{environ: c.environ, slaveURL: c.slaveURL, defaultFile: c.defaultFile, log: c.log}
 }
 
 func (c *checkup) ok(what, format string, args ...any) {
@@ -112,9 +126,9 @@ func (c *checkup) verdict() error {
 
 func (c *checkup) print(w io.Writer) {
 	for _, f := range c.findings {
-		fmt.Fprintf(w, "%-8s  %s: %s\n", f.Severity, f.What, printable(f.Found))
+		fmt.Fprintf(w, "%-8s  %s: %s\n", f.Severity, f.What, visible(f.Found))
 		if f.Remedy != "" {
-			fmt.Fprintf(w, "          HINT: %s\n", printable(f.Remedy))
+			fmt.Fprintf(w, "          HINT: %s\n", visible(f.Remedy))
 		}
 	}
 }
@@ -123,7 +137,11 @@ func (c *checkup) print(w io.Writer) {
 // server with the commands that it is told to run, and the archives that these
 // commands use. What the server takes for archived is looked up there.
 func check(ctx context.Context, cfg Config, from *call) *checkup {
-	c := &checkup{environ: from.environ, defaultFile: from.defaultFile, log: from.log}
+	c := from.newCheckup()
+	if cfg.ships() {
+		c.shipping(ctx, cfg)
+		return c
+	}
 	if err := cfg.NeedArchive(); err != nil {
 		c.add(critical, "configuration", strings.Join(hintsOf(err), "; "), "%v", err)
 		return c
@@ -144,6 +162,9 @@ func check(ctx context.Context, cfg Config, from *call) *checkup {
 		looked = append(looked, c.archive(ctx, t, cluster, server.acknowledged)...)
 	}
 	c.apart(cfg, looked)
+	if server.ships != nil {
+		c.slaves(ctx, *server.ships, cluster, server.acknowledged)
+	}
 	return c
 }
 

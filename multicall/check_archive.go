@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"pitr/archive"
+	"pitr/archive/wal"
 )
 
 const (
@@ -49,7 +51,7 @@ func targets(cfg Config, s serverSide) []target {
 		}
 	}
 	// What cannot be seen through is taken to do what is configured here.
-	add(cfg, cfg.Archive, s.archives == nil)
+	add(cfg, cfg.Archive, s.opaque())
 	if s.archives != nil {
 		add(*s.archives, s.archives.Archive, true)
 	}
@@ -109,7 +111,7 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 	}
 	c.coverage(what, cover)
 	if t.written {
-		c.acknowledged(what, id, cover, told)
+		c.acknowledged(what, id, cover, nil, told)
 	}
 	return seen
 }
@@ -170,11 +172,12 @@ func (c *checkup) coverage(what string, cover archive.Coverage) {
 	}
 }
 
-// acknowledged looks up what the server was told is archived.
-func (c *checkup) acknowledged(what string, id archive.Identity, cover archive.Coverage, told []acknowledged) {
+// acknowledged looks up what the server was told is archived. What is queued for
+// an archive counts as there.
+func (c *checkup) acknowledged(what string, id archive.Identity, cover archive.Coverage, queued []wal.Name, told []acknowledged) {
 	var lost []acknowledged
 	for _, t := range told {
-		if t.at.After(id.Created) && cover.Lacks(t.name) {
+		if t.at.After(id.Created) && cover.Lacks(t.name) && !slices.Contains(queued, t.name) {
 			lost = append(lost, t)
 		}
 	}
@@ -183,6 +186,8 @@ func (c *checkup) acknowledged(what string, id archive.Identity, cover archive.C
 	case len(lost) > 0:
 		c.add(critical, what, remedy, "the server was told that %s is archived (%s), and it is not here%s",
 			lost[0].name, lost[0].at.UTC().Format(time.RFC3339), andMore(len(lost)-1))
+	case len(told) > 0 && len(queued) > 0:
+		c.ok(what, "what the server was told is archived is here or in its queue, up to %s", told[len(told)-1].name)
 	case len(told) > 0:
 		c.ok(what, "what the server was told is archived is here, up to %s", told[len(told)-1].name)
 	}

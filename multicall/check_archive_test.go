@@ -99,9 +99,28 @@ func TestCheckLooksUpWhatTheServerTakesForArchived(t *testing.T) {
 		"an empty one, told before that": {archive.Coverage{}, []acknowledged{{segment(9), before}}, fine, ""},
 	} {
 		var got checkup
-		got.acknowledged("archive", archive.Identity{Created: made}, c.cover, c.told)
+		got.acknowledged("archive", archive.Identity{Created: made}, c.cover, nil, c.told)
 		if got.worst() != c.worst || !strings.Contains(got.text(), c.says) {
 			t.Errorf("%s: want %s and %q, got:\n%s", name, c.worst, c.says, got.text())
+		}
+	}
+}
+
+// What waits in a slave's queue is not lost.
+func TestCheckCountsWhatIsQueued(t *testing.T) {
+	segment := func(n wal.SegmentNumber) wal.Name { return wal.SegmentName(1, n, wal.DefaultSegmentSize) }
+	made := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	cover := archive.Coverage{Ranges: []archive.Range{{Timeline: 1, First: segment(10), Last: segment(20)}}}
+	told := []acknowledged{{segment(20), made.Add(time.Minute)}, {segment(21), made.Add(time.Minute)}, {segment(22), made.Add(time.Minute)}}
+	for queued, want := range map[*[]wal.Name]string{
+		{segment(21), segment(22)}: "ok        slave one: what the server was told is archived is here or in its queue, up to " + segment(22).String(),
+		{segment(22)}:              "critical  slave one: the server was told that " + segment(21).String(),
+		{}:                         "critical  slave one: the server was told that " + segment(21).String() + " is archived (2026-11-24T12:01:00Z), and it is not here; nor are 1 more",
+	} {
+		var got checkup
+		got.acknowledged("slave one", archive.Identity{Created: made}, cover, *queued, told)
+		if !strings.Contains(got.text(), want) {
+			t.Errorf("%v is queued: want %q, got:\n%s", *queued, want, got.text())
 		}
 	}
 }

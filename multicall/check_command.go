@@ -240,39 +240,60 @@ func (c shellCall) parseAs(grammar any) error {
 	return err
 }
 
-// command judges archive_command or restore_command as the server runs it. It
-// returns the configuration that it runs under, or nil.
+// archiveCommand judges archive_command, which may store in archives, ship to
+// slaves, or both. It returns the configurations under which it does, or nil.
+func (c *checkup) archiveCommand(text string, own Config, environ []string) (archives, ships *Config) {
+	if _, err := parseServerCommand(text, "cmd_archiver"); !errors.Is(err, errNotOurs) && strings.Contains(text, "cmd_archiver") {
+		ships = c.command("cmd_archiver", text, own, environ)
+		if _, err := parseServerCommand(text, "archive_command"); errors.Is(err, errNotOurs) || !strings.Contains(text, "archive_command") {
+			return nil, ships
+		}
+	}
+	return c.command("archive_command", text, own, environ), ships
+}
+
+// command judges an applet's call in archive_command or restore_command as the
+// server runs it. It returns the configuration that it runs under, or nil.
 func (c *checkup) command(applet, text string, own Config, environ []string) *Config {
 	call, err := parseServerCommand(text, applet)
 	known, _ := findApplet(applet)
-	remedy := known.summary
+	remedy, setting := known.summary, settingOf(applet)
 	switch {
 	case errors.Is(err, errMasked):
-		c.add(critical, applet, remedy+", alone or behind &&", "%v: %s", err, text)
+		c.add(critical, setting, remedy+", alone or behind &&", "%v: %s", err, text)
 		return nil
 	case err != nil:
-		c.add(warning, applet, remedy, "%v: %s", err, text)
+		c.add(warning, setting, remedy, "%v: %s", err, text)
 		return nil
 	}
 	environ = append(call.environ, environ...)
 	path, err := call.executable(own.PGData, environ)
 	if err != nil {
-		c.add(critical, applet, remedy+" with the absolute path of what pitr install made", "%v", err)
+		c.add(critical, setting, remedy+" with the absolute path of what pitr install made", "%v", err)
 		return nil
 	}
 	cfg, err := call.config(own.PGData, c.defaultFile, environ)
 	if err != nil {
 		for _, e := range problemsIn(err) {
-			c.add(critical, applet, firstHint(e, remedy), "%s: %v", text, e)
+			c.add(critical, setting, firstHint(e, remedy), "%s: %v", text, e)
 		}
 		return nil
 	}
-	c.ok(applet, "%s", text)
+	cfg.connections = own.connections
+	c.ok(setting, "%s", text)
 	if !isThisBinary(path) {
-		c.add(warning, applet, "pitr install links the names to this binary", "%s is another binary than this one: it is taken to be a pitr", path)
+		c.add(warning, setting, "pitr install links the names to this binary", "%s is another binary than this one: it is taken to be a pitr", path)
 	}
 	c.differences(applet, cfg, own)
 	return &cfg
+}
+
+// settingOf is the server's setting that an applet stands in.
+func settingOf(applet string) string {
+	if applet == "cmd_archiver" {
+		return "archive_command"
+	}
+	return applet
 }
 
 // config is the configuration that the call runs under, if it can run at all.
@@ -292,6 +313,15 @@ func (c shellCall) config(pgdata, defaultFile string, environ []string) (Config,
 			return Config{}, err
 		}
 		flags, wants, got = &cli.settingFlags, []string{"%f", "%p"}, []string{cli.Name, cli.Dest}
+	case "cmd_archiver":
+		var cli cmdArchiverCLI
+		if err := c.parseAs(&cli); err != nil {
+			return Config{}, err
+		}
+		if len(cli.File) != 1 || cli.Init {
+			return Config{}, usagef("it ships nothing: -F %%p, once, and without -I, does")
+		}
+		flags, wants, got = &cli.settingFlags, []string{"%p"}, cli.File
 	}
 	if !slices.Equal(wants, got) {
 		return Config{}, usagef("its arguments are %s, not %s", strings.Join(got, " "), strings.Join(wants, " "))
@@ -300,10 +330,14 @@ func (c shellCall) config(pgdata, defaultFile string, environ []string) (Config,
 		*f = filepath.Join(pgdata, *f)
 	}
 	cfg, err := loadConfig(configSources{flags, environ, defaultFile, pgdata})
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.applet == "cmd_archiver":
+		err = cfg.needSlaves()
+	default:
 		err = cfg.NeedArchive()
 	}
-	if err == nil && c.applet == "archive_command" {
+	if err == nil && c.applet != "restore_command" {
 		err = mustBeConfigured(pgdata, cfg.PGData)
 	}
 	return cfg, err
@@ -316,17 +350,22 @@ func (c *checkup) differences(applet string, cfg, own Config) {
 	if applet == "restore_command" {
 		uses, ours = cfg.readFrom(), own.readFrom()
 	}
+	setting := settingOf(applet)
 	for _, u := range uses {
 		if !names(ours, u) {
-			c.add(warning, applet, "check with the configuration that the server uses: -C FILE", "it uses %s, which the configuration %s does not name", u, fileOrNone(own.File))
+			c.add(warning, setting, "check with the configuration that the server uses: -C FILE", "it uses %s, which the configuration %s does not name", u, fileOrNone(own.File))
 		}
 	}
 	for _, u := range ours {
 		if !names(uses, u) {
-			c.add(warning, applet, "use one configuration for both", "it does not use %s, which the configuration %s names", u, fileOrNone(own.File))
+			c.add(warning, setting, "use one configuration for both", "it does not use %s, which the configuration %s names", u, fileOrNone(own.File))
 		}
 	}
-	if applet == "archive_command" && cfg.State == "offline" && own.State != "offline" {
-		c.add(warning, applet, "set state: online", "archiving is switched off in its configuration")
+	if applet == "cmd_archiver" && len(own.Slaves) > 0 && !sameSlaves(cfg, own) {
+		c.add(warning, setting, "check with the configuration that the server uses: -C FILE", "it ships to %s by %s, and the configuration %s names other slaves or folders",
+			strings.Join(cfg.Slaves, ", "), fileOrNone(cfg.File), fileOrNone(own.File))
+	}
+	if applet != "restore_command" && cfg.State == "offline" && own.State != "offline" {
+		c.add(warning, setting, "set state: online", "archiving is switched off in its configuration")
 	}
 }

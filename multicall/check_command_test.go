@@ -46,6 +46,12 @@ func TestServerCommandIsSeenThrough(t *testing.T) {
 		{"archive_command", "my-script %p # archive_command", errNotOurs, "", ""},
 		{"archive_command", "restore_command %f %p", errNotOurs, "", ""},
 
+		{"cmd_archiver", "/usr/bin/cmd_archiver -C /etc/x.ini -F %p", nil, "/usr/bin/cmd_archiver", "-C /etc/x.ini -F %p"},
+		{"cmd_archiver", "pitr cmd_archiver -C /etc/x.ini -F %p", nil, "pitr", "-C /etc/x.ini -F %p"},
+		{"cmd_archiver", "archive_command %p && cmd_archiver -F %p", nil, "cmd_archiver", "-F %p"},
+		{"cmd_archiver", "cmd_archiver -C /etc/x.ini -F %p || true", errMasked, "cmd_archiver", "-C /etc/x.ini -F %p"},
+		{"cmd_archiver", "/opt/pitrtools/bin/cmd_archiver.py -F %p", errNotOurs, "", ""},
+
 		{"restore_command", "restore_command %f %p", nil, "restore_command", "%f %p"},
 		{"restore_command", "exec /usr/bin/pitr restore_command -C /x %f %p", nil, "/usr/bin/pitr", "-C /x %f %p"},
 		{"restore_command", "restore_command %f %p || cp /old/%f %p", errMasked, "restore_command", "%f %p"},
@@ -64,7 +70,7 @@ func TestServerCommandIsSeenThrough(t *testing.T) {
 
 func TestServerCommandIsJudged(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"archive_command", "restore_command"} {
+	for _, name := range []string{"archive_command", "restore_command", "cmd_archiver"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -111,6 +117,77 @@ func TestServerCommandIsJudged(t *testing.T) {
 		c.print(&b)
 		if c.worst() != tt.worst || !strings.Contains(b.String(), tt.says) {
 			t.Errorf("%s: want %s and %q, got:\n%s", tt.text, tt.worst, tt.says, b.String())
+		}
+	}
+}
+
+// archive_command may be cmd_archiver: its configuration is read, and held
+// against the one that check was given.
+func TestServerCommandThatShipsIsJudged(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"archive_command", "cmd_archiver"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pgdata := filepath.Join(dir, "data")
+	if err := os.Mkdir(pgdata, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("[DEFAULT]\npgdata = "+pgdata+"\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	slaves := "slaves: one, two\nr_archivedir: /far\nl_archivedir: /queues\n"
+	ours, archives := file("ours.ini", slaves), file("archives.ini", "archive: file:///mine\n")
+	other, off := file("other.ini", strings.Replace(slaves, "two", "three", 1)), file("off.ini", slaves+"state: offline\n")
+	elsewhere, unready := file("elsewhere.ini", slaves+"user: x\n"), file("unready.ini", "slaves: one\n")
+	if err := os.WriteFile(elsewhere, []byte("pgdata: /elsewhere\n"+slaves), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{"PATH=" + dir}
+	for _, tt := range []struct {
+		own, text     string
+		worst         severity
+		says          string
+		stores, ships bool
+	}{
+		{ours, "cmd_archiver -C " + ours + " -F %p", warning, "ok        archive_command: cmd_archiver", false, true},
+		{ours, "cmd_archiver -C " + ours + " -F %p", warning, "is another binary than this one", false, true},
+		{ours, "cmd_archiver -F %p -C " + ours, warning, "ok  ", false, true},
+		{ours, "cmd_archiver -C " + other + " -F %p", warning, "it ships to one, three by " + other, false, true},
+		{ours, "cmd_archiver -C " + off + " -F %p", warning, "archiving is switched off in its configuration", false, true},
+		{archives, "cmd_archiver -C " + ours + " -F %p", warning, "it does not use file:///mine", false, true},
+		{archives, "archive_command -C " + archives + " %p && cmd_archiver -C " + ours + " -F %p", warning, "ok  ", true, true},
+		{ours, "archive_command -C " + archives + " %p", warning, "it uses file:///mine", true, false},
+		{ours, "cmd_archiver -C " + ours + " -F %p || true", critical, "the server does not see pitr's exit status", false, false},
+		{ours, "cmd_archiver -C " + ours, critical, "it ships nothing", false, false},
+		{ours, "cmd_archiver -C " + ours + " -I", critical, "it ships nothing", false, false},
+		{ours, "cmd_archiver -C " + ours + " -F %f", critical, "its arguments are %f, not %p", false, false},
+		{ours, "cmd_archiver -C " + unready + " -F %p", critical, "l_archivedir is not set", false, false},
+		{ours, "cmd_archiver -C " + elsewhere + " -F %p", critical, "the configuration is for pgdata /elsewhere", false, false},
+		{ours, "cmd_archiver -C /nowhere.ini -F %p", critical, "/nowhere.ini", false, false},
+	} {
+		own, err := loadConfig(configSources{&settingFlags{ConfigFile: &tt.own}, environ, "", "/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		own.connections = new(connections)
+		c := &checkup{}
+		stores, ships := c.archiveCommand(tt.text, own, environ)
+		if c.worst() != tt.worst || !strings.Contains(c.text(), tt.says) {
+			t.Errorf("%s: want %s and %q, got:\n%s", tt.text, tt.worst, tt.says, c.text())
+		}
+		if (stores != nil) != tt.stores || (ships != nil) != tt.ships {
+			t.Errorf("%s: got archives %v and slaves %v, want %v and %v", tt.text, stores != nil, ships != nil, tt.stores, tt.ships)
+		}
+		for _, cfg := range []*Config{stores, ships} {
+			if cfg != nil && cfg.connections != own.connections {
+				t.Errorf("%s: nobody closes its connections", tt.text)
+			}
 		}
 	}
 }

@@ -19,13 +19,16 @@ import (
 
 // serverSide is what the server beside us does with the archives.
 type serverSide struct {
-	// archives and restores are the configurations under which its
-	// archive_command and restore_command run; nil if they could not be seen
-	// through or are not pitr's.
-	archives, restores *Config
+	// archives and ships are the configurations under which its archive_command
+	// stores in archives or ships to slaves, and restores that of its
+	// restore_command; nil if it could not be seen through or is not pitr's.
+	archives, ships, restores *Config
 	// acknowledged is what the server was told is archived.
 	acknowledged []acknowledged
 }
+
+// opaque tells that it is not known where the server archives to.
+func (s serverSide) opaque() bool { return s.archives == nil && s.ships == nil }
 
 // acknowledged is a file that the server takes for archived, and since when.
 type acknowledged struct {
@@ -62,7 +65,7 @@ func (c *checkup) server(ctx context.Context, cfg Config) serverSide {
 	env := c.serverEnviron(p.PID)
 	var side serverSide
 	if c.archiving(settings) {
-		side.archives = c.command("archive_command", settings.Command, cfg, env)
+		side.archives, side.ships = c.archiveCommand(settings.Command, cfg, env)
 		side.acknowledged = c.archiver(ctx, s)
 		if !settings.InRecovery {
 			side.acknowledged = merged(c.archiveStatus(cfg.PGData, p.Started), side.acknowledged)

@@ -5,35 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"os/exec"
 	"path"
+	"slices"
 	"time"
 
 	"pitr/archive"
 	"pitr/archive/local"
 	"pitr/archive/ship"
+	"pitr/archive/wal"
 )
 
 // checkShipping is cmd_archiver without -F and -I: it looks at everything that
 // shipping depends on.
 func (c *call) checkShipping(ctx context.Context, cfg Config) error {
-	done := &checkup{environ: c.environ, defaultFile: c.defaultFile, log: c.log}
-	if cfg.State == "offline" {
-		done.add(warning, "state", "set state: online", "shipping is switched off: every file is refused, and pg_wal grows")
-	}
-	cluster, err := slaveCluster(cfg)
-	if err != nil {
-		done.add(critical, "pgdata", firstHint(err, ""), "%v", err)
-	} else {
-		done.ok("pgdata", "PostgreSQL %d, system identifier %d, segments of %s", cluster.Major, cluster.SystemID, formatSize(int64(cluster.SegmentSize)))
-	}
-	done.queues(ctx, cfg, cluster)
-	for _, slave := range cfg.Slaves {
-		done.slave(ctx, cfg, slave, c.slaveURL(cfg, slave), cluster)
-	}
-	done.alerts(cfg)
+	done := c.newCheckup()
+	done.shipping(ctx, cfg)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -41,21 +29,73 @@ func (c *call) checkShipping(ctx context.Context, cfg Config) error {
 	return done.verdict()
 }
 
-// queues looks at the disk of the queues and at each of them.
-func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluster) {
+// ships tells whether this is the configuration of cmd_archiver.
+func (c Config) ships() bool { return len(c.Archive) == 0 && len(c.Slaves) > 0 }
+
+// sameSlaves tells whether two configurations ship to the same places by the
+// same queues.
+func sameSlaves(a, b Config) bool {
+	return slices.Equal(a.Slaves, b.Slaves) && a.LArchiveDir == b.LArchiveDir && a.RArchiveDir == b.RArchiveDir
+}
+
+// shipping looks at the configuration, at the server with its archive_command,
+// at the queues, and at the slaves, where what the server takes for archived is
+// looked up.
+func (c *checkup) shipping(ctx context.Context, cfg Config) {
+	for _, w := range cfg.Warnings {
+		c.add(warning, "configuration", "", "%s", w)
+	}
+	if cfg.State == "offline" {
+		c.add(warning, "state", "set state: online", "shipping is switched off: every file is refused, and pg_wal grows")
+	}
+	cluster, err := slaveCluster(cfg)
+	if err != nil {
+		c.add(critical, "pgdata", firstHint(err, ""), "%v", err)
+	} else {
+		c.ok("pgdata", "PostgreSQL %d, system identifier %d, segments of %s", cluster.Major, cluster.SystemID, formatSize(int64(cluster.SegmentSize)))
+	}
+	var server serverSide
+	if cfg.PGData != "" {
+		server = c.server(ctx, cfg)
+	}
+	told := server.acknowledged
+	if !server.opaque() && (server.ships == nil || !sameSlaves(cfg, *server.ships)) {
+		told = nil // it went elsewhere
+	}
+	c.slaves(ctx, cfg, cluster, told)
+	if server.ships != nil && !sameSlaves(cfg, *server.ships) {
+		c.slaves(ctx, *server.ships, cluster, server.acknowledged)
+	}
+}
+
+// slaves looks at the queues, then at the slaves, and at what alerts came to.
+// The queues come first: what leaves them meanwhile is on its slave.
+func (c *checkup) slaves(ctx context.Context, cfg Config, cluster archive.Cluster, told []acknowledged) {
+	queued := c.queues(ctx, cfg, cluster)
+	for _, slave := range cfg.Slaves {
+		c.slave(ctx, cfg, slave, cluster, queued[slave], told)
+	}
+	c.alerts(cfg)
+}
+
+// queues looks at the disk of the queues and at each of them, and returns what
+// waits.
+func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluster) map[string][]wal.Name {
 	disk := local.New(cfg.LArchiveDir)
 	free, _, err := disk.Space()
 	if err != nil {
 		c.add(critical, "l_archivedir", "is its file system mounted? If it is new: cmd_archiver -I", "%v", err)
-		return
+		return nil
 	}
 	c.room("l_archivedir", free, int64(cluster.SegmentSize))
+	queued := map[string][]wal.Name{}
 	for _, slave := range cfg.Slaves {
-		c.queue(ctx, disk, slave)
+		queued[slave] = c.queue(ctx, disk, slave)
 	}
+	return queued
 }
 
-func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) {
+func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) []wal.Name {
 	what := "queue of " + slave
 	q, err := ship.Look(ctx, disk, slave)
 	if err == nil {
@@ -63,7 +103,7 @@ func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) {
 	}
 	if err != nil {
 		c.add(critical, what, firstHint(err, "cmd_archiver -I makes it; does this user own it?"), "%v", err)
-		return
+		return q.Names
 	}
 	switch {
 	case q.Files > 0:
@@ -79,6 +119,7 @@ func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) {
 		worst := map[ship.State]severity{ship.Failed: critical, ship.Behind: warning}[q.State]
 		c.add(worst, what, "", "since %s: %s", q.Since.UTC().Format(time.RFC3339), q.Reason)
 	}
+	return q.Names
 }
 
 // mustBeWritable tries, for what counts is not what the mode says.
@@ -95,10 +136,13 @@ func mustBeWritable(ctx context.Context, disk local.FS, slave string) error {
 }
 
 // slave connects to a slave, asks its archive who it is, and tries whether it
-// can be written to.
-func (c *checkup) slave(ctx context.Context, cfg Config, slave string, u *url.URL, cluster archive.Cluster) {
-	what := "slave " + slave
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
+// can be written to. What the server was told is archived must be there, or be
+// queued.
+func (c *checkup) slave(ctx context.Context, cfg Config, slave string, cluster archive.Cluster, queued []wal.Name, told []acknowledged) {
+	what, u := "slave "+slave, c.slaveURL(cfg, slave)
+	listing, cancel := context.WithTimeoutCause(ctx, answerTime+listTime, fmt.Errorf("no answer within %s", listTime))
+	defer cancel()
+	ctx, cancel = context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
 	defer cancel()
 	cfg.Layout = string(archive.Flat)
 	dir := cfg.filesAt(u, c.log)
@@ -114,6 +158,13 @@ func (c *checkup) slave(ctx context.Context, cfg Config, slave string, u *url.UR
 	c.ok(what, "%s: archive %s of system identifier %d", u, id.ID, id.SystemID)
 	c.probe(ctx, a, what)
 	c.place(ctx, what, dir, id.SegmentSize)
+	cover, err := a.Coverage(listing)
+	if err != nil {
+		c.add(critical, what, firstHint(err, ""), "what it holds cannot be listed: %v", err)
+		return
+	}
+	c.coverage(what, cover)
+	c.acknowledged(what, id, cover, queued, told)
 }
 
 // alerts looks for commands that are not there, and for what the last ones came

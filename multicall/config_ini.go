@@ -18,10 +18,11 @@ type entry struct {
 }
 
 // readINI reads a file as pitrtools did, that is, as Python's ConfigParser
-// does: `key: value` or `key = value`, keys in any case, an indented line
-// continues the value above, quotes and backslashes are characters like any
-// other. A comment begins with # or ; at the start of a line or after a blank
-// (Python 2 knows only ; after a blank). Stricter than Python 2: a key may stand
+// does: `key: value` or `key = value`, keys in any case, a line that is indented
+// deeper than a key continues its value, quotes and backslashes are characters
+// like any other. So a file may be indented as a whole, as pitrtools' how-to
+// shows it (Python 2 takes that for one long value). A comment begins with # or ;
+// at the start of a line or after a blank (Python 2 knows only ; after a blank). Stricter than Python 2: a key may stand
 // there once, and [DEFAULT] is the only section. All problems are returned at
 // once.
 func readINI(data []byte) ([]entry, []error) {
@@ -51,21 +52,23 @@ func plainText(data []byte) (string, []error) {
 // refuses the rest, by line: ini.v1 gives no line numbers.
 type iniCleaner struct {
 	out      strings.Builder
-	last     string         // the key that an indented line continues
+	last     string         // the key that a line continues which is indented deeper
+	indent   int            // how deep that key stands
 	lines    map[string]int // where each key stands
 	problems []error
 }
 
 func (c *iniCleaner) add(n int, line string) {
-	indented := line != strings.TrimLeft(line, " \t\f\v")
+	indent := len(line) - len(strings.TrimLeft(line, " \t\f\v"))
 	text := strings.TrimSpace(withoutComment(line))
 	switch {
 	case text == "":
 	case text[0] == '[':
 		c.section(n, text)
-	case indented && c.last != "":
+	case indent > c.indent && c.last != "":
 		c.continuation(n, text)
 	default:
+		c.indent = indent
 		c.keyValue(n, text)
 	}
 }
@@ -90,7 +93,7 @@ func (c *iniCleaner) section(n int, text string) {
 
 func (c *iniCleaner) continuation(n int, text string) {
 	if key, _, ok := splitKey(text); ok && isSetting(key) {
-		c.fail(n, hint(fmt.Errorf("the indented line %q continues the value of %s", key, c.last), "a key begins in the first column."))
+		c.fail(n, hint(fmt.Errorf("the indented line %q continues the value of %s", key, c.last), "a key is not indented deeper than the one above."))
 		return
 	}
 	fmt.Fprintf(&c.out, " %s\n", text)

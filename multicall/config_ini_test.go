@@ -53,6 +53,8 @@ func TestINI(t *testing.T) {
 		{"a continued line that looks like some key", "a: 1\n  http://x", "a=1\nhttp://x"},
 		{"first key indented (an error in Python 2)", "  a: 1\nb: 2", "a=1|b=2"},
 		{"first key of a section indented", "a: 0\n[DEFAULT]\n  b: 1", "a=0|b=1"},
+		{"all of it indented (one value in Python 2)", "    ; x\n    a: 1\n\n    b: 2,\n      3\n    c: 4\n", "a=1|b=2,\n3|c=4"},
+		{"indented less than the key above (part of it in Python 2)", "  a: 1\n b: 2\n  3", "a=1|b=2\n3"},
 		{"interpolation", "base: /srv\narchive: file://%(base)s/a", "base=/srv|archive=file:///srv/a"},
 		{"interpolation in any case", "Base: /srv\na: %(BASE)s", "base=/srv|a=/srv"},
 		{"interpolation forward and twice", "a: %(b)s%(b)s\nb: %(c)s.\nc: x", "a=x.x.|b=x.|c=x"},

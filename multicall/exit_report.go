@@ -66,10 +66,10 @@ func report(w io.Writer, name string, err error) {
 	var b strings.Builder
 	for _, e := range problemsIn(err) {
 		for line := range strings.Lines(e.Error()) {
-			fmt.Fprintf(&b, "%s: %s\n", name, printable(strings.TrimRight(line, "\n")))
+			fmt.Fprintf(&b, "%s: %s\n", name, visible(strings.TrimRight(line, "\n")))
 		}
 		for _, h := range hintsOf(e) {
-			fmt.Fprintf(&b, "HINT: %s\n", printable(h))
+			fmt.Fprintf(&b, "HINT: %s\n", visible(h))
 		}
 	}
 	var p *panicked
@@ -79,20 +79,21 @@ func report(w io.Writer, name string, err error) {
 	_, _ = io.WriteString(w, b.String())
 }
 
-// printable escapes what a terminal would take for more than text: some of it
-// may come from another host.
-func printable(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) && r != '\t' }) < 0 {
-		return s
+// visible is a line with its control characters written out: names of files and
+// words of another host may hold what a terminal takes for orders, and a line
+// break would begin a line that nobody said.
+func visible(line string) string {
+	hidden := func(r rune) bool { return !unicode.IsPrint(r) }
+	if !strings.ContainsFunc(line, hidden) {
+		return line
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if unicode.IsPrint(r) || r == '\t' {
+	for _, r := range line {
+		if hidden(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
 			b.WriteRune(r)
-			continue
 		}
-		quoted := strconv.QuoteRune(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
 	}
 	return b.String()
 }

@@ -116,7 +116,8 @@ func (p program) command(message string) []string {
 }
 
 // takesArgument tells whether a word that is written behind a script is one more
-// argument of its only command, which does not look at the message by itself.
+// argument of its only command, which does not look at the message by itself,
+// and does not take it for a script.
 func takesArgument(script string) bool {
 	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX), syntax.KeepComments(true)).Parse(strings.NewReader(script), "")
 	if err != nil || len(file.Stmts) != 1 || len(file.Last) > 0 {
@@ -127,7 +128,7 @@ func takesArgument(script string) bool {
 	if !simple || len(call.Args) == 0 || s.Background || s.Semicolon.IsValid() || len(s.Comments) > 0 || int(s.End().Offset()) != len(script) {
 		return false
 	}
-	takes := true
+	takes := call.Args[0].Lit() != "eval"
 	syntax.Walk(file, func(n syntax.Node) bool {
 		switch n := n.(type) {
 		case *syntax.ParamExp:

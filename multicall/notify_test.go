@@ -79,6 +79,13 @@ func argumentRecorder(t *testing.T, dir string) string {
 const nasty = "a 'b' \"c\" $(touch /tmp/x) `id` ; rm -rf * & | > \\ \n next %s é"
 
 func TestAlertGetsItsMessageAsOneArgument(t *testing.T) {
+	for _, message := range []string{nasty, "-n --help\n'\"$(touch /tmp/x)\"'\n\n`id`", "\"", "'", "\\", "$1", "!!", "; exit 3"} {
+		wantOneArgument(t, message)
+	}
+}
+
+func wantOneArgument(t *testing.T, message string) {
+	t.Helper()
 	for what, text := range map[string]string{
 		"words":                 "%s CRITICAL 'two words'",
 		"a shell's words":       "%s CRITICAL 'two words' 2>/dev/null",
@@ -89,8 +96,8 @@ func TestAlertGetsItsMessageAsOneArgument(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		startAlert(t, dir, p.command(nasty), time.Minute)
-		if got, want := await(t, filepath.Join(dir, "args")), "[CRITICAL]\n[two words]\n["+nasty+"]\n"; got != want {
+		startAlert(t, dir, p.command(message), time.Minute)
+		if got, want := await(t, filepath.Join(dir, "args")), "[CRITICAL]\n[two words]\n["+message+"]\n"; got != want {
 			t.Errorf("%s: got %q, want %q", what, got, want)
 		}
 		awaitEnd(t, dir)
@@ -107,7 +114,7 @@ func TestAlertGetsItsMessageAsOneArgument(t *testing.T) {
 }
 
 func TestScriptThatHasNoUseForTheMessageStaysAsItIs(t *testing.T) {
-	for _, script := range []string{"date >> /x; true", "date | mail root", "a &", "a; ", "a # x", "a \"$1\" >x", "a $PITR_EVENT_MESSAGE >x", "(a >x)", "a <<E\nb\nE", "x=1", "a >x\n"} {
+	for _, script := range []string{"date >> /x; true", "date | mail root", "a &", "a; ", "a # x", "a \"$1\" >x", "a $PITR_EVENT_MESSAGE >x", "(a >x)", "a <<E\nb\nE", "x=1", "a >x\n", "eval a >x"} {
 		p := program{script: script}
 		if got := p.command("m"); got[2] != script || got[4] != "m" {
 			t.Errorf("%q: got %q", script, got)

@@ -11,8 +11,9 @@ import (
 
 // Queue is what lies in the queue of one destination.
 type Queue struct {
-	Files int   // of PostgreSQL, waiting
-	Bytes int64 // of these; other queues may share them
+	Files int        // of PostgreSQL, waiting
+	Names []wal.Name // of these, in no order
+	Bytes int64      // of these; other queues may share them
 	// First is the one that is shipped next, and Oldest when the one was queued
 	// that has waited longest.
 	First  wal.Name
@@ -58,5 +59,6 @@ func (q *Queue) add(e fs.DirEntry) {
 		q.Oldest = info.ModTime()
 	}
 	q.Files++
+	q.Names = append(q.Names, n)
 	q.Bytes += info.Size()
 }

@@ -53,7 +53,12 @@ type Proxy struct {
 
 // Listen starts a proxy in front of a TCP address. The caller closes it.
 func Listen(target string, plan Plan) (*Proxy, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return ListenAt("127.0.0.1:0", target, plan)
+}
+
+// ListenAt does so at an address of the caller's choice.
+func ListenAt(addr, target string, plan Plan) (*Proxy, error) {
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
