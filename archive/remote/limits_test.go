@@ -102,7 +102,9 @@ func TestKeysAreExchangedAnew(t *testing.T) {
 func TestHomelessKnownHosts(t *testing.T) {
 	s := newServer(t, openSSH)
 	for _, hosts := range [][]string{{"~/known"}, nil} {
-		err := reach(t, s.newFS(func(o *Options) { o.Home, o.KnownHosts, o.IdentityFiles = "", hosts, []string{filepath.Join(s.dir, "id")} }))
+		err := reach(t, s.newFS(func(o *Options) {
+			o.Home, o.KnownHosts, o.IdentityFiles = "", hosts, []string{filepath.Join(s.dir, "id")}
+		}))
 		if !errors.Is(err, ErrConnect) {
 			t.Errorf("%q: got %v, want %v", hosts, err, ErrConnect)
 		}
