@@ -43,15 +43,18 @@ func (c *call) parse(grammar any, description string, options ...kong.Option) (p
 }
 
 func (c *call) newKong(grammar any, description string, options ...kong.Option) (*kong.Kong, error) {
-	return kong.New(grammar, append([]kong.Option{
+	k, err := kong.New(grammar, append([]kong.Option{
 		kong.Name(c.name),
 		kong.Description(description),
 		kong.Writers(c.stdout, c.stderr),
 		kong.Exit(func(status int) { panic(kongExit(status)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		settingVars(),
 		kong.Vars{"version": thisBuild().String()},
 	}, options...)...)
+	if err == nil {
+		describe(k.Model.Flags)
+	}
+	return k, err
 }
 
 func (c *call) usageError(err error) error {

@@ -86,59 +86,64 @@ func ownSettings() []setting {
 // settingFlags are the flags that every command has. A test holds them against
 // the table.
 type settingFlags struct {
-	ConfigFile *string `name:"config" short:"C" placeholder:"FILE" help:"Configuration file; else $$PITR_CONFIG, else ${default_config}."`
+	ConfigFile *string `name:"config" short:"C" placeholder:"FILE"`
 
-	Archive       *string `group:"Settings" placeholder:"URL,..." help:"${help_archive}"`
-	PGData        *string `group:"Settings" name:"pgdata" placeholder:"DIR" help:"${help_pgdata}"`
-	Layout        *string `group:"Settings" placeholder:"WORD" help:"${help_layout}"`
-	CompressLevel *string `group:"Settings" placeholder:"N" help:"${help_compress_level}"`
-	RestoreFrom   *string `group:"Settings" placeholder:"URL,..." help:"${help_restore_from}"`
-	RestoreRetry  *string `group:"Settings" placeholder:"TIME" help:"${help_restore_retry}"`
-	RestoreGap    *string `group:"Settings" placeholder:"WORD" help:"${help_restore_gap}"`
-	PushTimeout   *string `group:"Settings" placeholder:"TIME" help:"${help_push_timeout}"`
-	State         *string `group:"Settings" placeholder:"WORD" help:"${help_state}"`
-	Debug         *onOff  `group:"Settings" help:"${help_debug}"`
+	Archive       *string `group:"Settings" placeholder:"URL,..."`
+	PGData        *string `group:"Settings" name:"pgdata" placeholder:"DIR"`
+	Layout        *string `group:"Settings" placeholder:"WORD"`
+	CompressLevel *string `group:"Settings" placeholder:"N"`
+	RestoreFrom   *string `group:"Settings" placeholder:"URL,..."`
+	RestoreRetry  *string `group:"Settings" placeholder:"TIME"`
+	RestoreGap    *string `group:"Settings" placeholder:"WORD"`
+	PushTimeout   *string `group:"Settings" placeholder:"TIME"`
+	State         *string `group:"Settings" placeholder:"WORD"`
+	Debug         *onOff  `group:"Settings"`
 
-	IdentityFile   *string `group:"SSH" placeholder:"FILE,..." help:"${help_identity_file}"`
-	KnownHosts     *string `group:"SSH" placeholder:"FILE,..." help:"${help_known_hosts}"`
-	HostKeyPolicy  *string `group:"SSH" placeholder:"WORD" help:"${help_host_key_policy}"`
-	SSHCommand     *string `group:"SSH" name:"ssh-command" placeholder:"CMD" help:"${help_ssh_command}"`
-	SSHTimeout     *string `group:"SSH" name:"ssh-timeout" placeholder:"TIME" help:"${help_ssh_timeout}"`
-	AllowNoFsync   *onOff  `group:"SSH" help:"${help_allow_no_fsync}"`
-	RateLimit      *string `group:"SSH" placeholder:"SIZE" help:"${help_rate_limit}"`
-	VerifyAfterPut *onOff  `group:"SSH" help:"${help_verify_after_put}"`
+	IdentityFile   *string `group:"SSH" placeholder:"FILE,..."`
+	KnownHosts     *string `group:"SSH" placeholder:"FILE,..."`
+	HostKeyPolicy  *string `group:"SSH" placeholder:"WORD"`
+	SSHCommand     *string `group:"SSH" name:"ssh-command" placeholder:"CMD"`
+	SSHTimeout     *string `group:"SSH" name:"ssh-timeout" placeholder:"TIME"`
+	AllowNoFsync   *onOff  `group:"SSH"`
+	RateLimit      *string `group:"SSH" placeholder:"SIZE"`
+	VerifyAfterPut *onOff  `group:"SSH"`
 
 	// pitrtools' own; its users have them in a file.
-	Slaves          *string `hidden:"" help:"${help_slaves}"`
-	RArchiveDir     *string `hidden:"" name:"r-archivedir" help:"${help_r_archivedir}"`
-	LArchiveDir     *string `hidden:"" name:"l-archivedir" help:"${help_l_archivedir}"`
-	User            *string `hidden:"" help:"${help_user}"`
-	SSH             *string `hidden:"" name:"ssh" help:"${help_ssh}"`
-	RsyncFlags      *string `hidden:"" help:"${help_rsync_flags}"`
-	NotifyOK        *string `hidden:"" name:"notify-ok" help:"${help_notify_ok}"`
-	NotifyWarning   *string `hidden:"" help:"${help_notify_warning}"`
-	NotifyCritical  *string `hidden:"" help:"${help_notify_critical}"`
-	QueueWait       *string `hidden:"" help:"${help_queue_wait}"`
-	MaxQueueWorkers *string `hidden:"" help:"${help_max_queue_workers}"`
-	SSHDebug        *onOff  `hidden:"" name:"ssh-debug" help:"${help_ssh_debug}"`
-	RsyncBin        *string `hidden:"" help:"${help_rsync_bin}"`
-	PGControlData   *string `hidden:"" name:"pgcontroldata" help:"${help_pgcontroldata}"`
-	IncludePath     *string `hidden:"" name:"includepath" help:"${help_includepath}"`
-	RsyncVersion    *string `hidden:"" help:"${help_rsync_version}"`
-	QueueUser       *string `hidden:"" help:"${help_queue_user}"`
+	Slaves          *string `hidden:""`
+	RArchiveDir     *string `hidden:"" name:"r-archivedir"`
+	LArchiveDir     *string `hidden:"" name:"l-archivedir"`
+	User            *string `hidden:""`
+	SSH             *string `hidden:"" name:"ssh"`
+	RsyncFlags      *string `hidden:""`
+	NotifyOK        *string `hidden:"" name:"notify-ok"`
+	NotifyWarning   *string `hidden:""`
+	NotifyCritical  *string `hidden:""`
+	QueueWait       *string `hidden:""`
+	MaxQueueWorkers *string `hidden:""`
+	SSHDebug        *onOff  `hidden:"" name:"ssh-debug"`
+	RsyncBin        *string `hidden:""`
+	PGControlData   *string `hidden:"" name:"pgcontroldata"`
+	IncludePath     *string `hidden:"" name:"includepath"`
+	RsyncVersion    *string `hidden:""`
+	QueueUser       *string `hidden:""`
 }
 
-// settingVars brings the table's texts into the flags' help.
-func settingVars() kong.Vars {
-	vars := kong.Vars{"default_config": defaultConfigFile}
+// describe gives the flags of the settings the table's texts. Kong's own way, a
+// variable for each, costs milliseconds at every call.
+func describe(flags []*kong.Flag) {
+	texts := map[string]string{"config": fmt.Sprintf("Configuration file; else $%s, else %s.", configVariable, defaultConfigFile)}
 	for _, s := range settings() {
 		text := s.help
 		if s.def != "" {
 			text = fmt.Sprintf("%s Default: %s.", s.help, s.def)
 		}
-		vars["help_"+s.key] = text
+		texts[strings.TrimPrefix(s.flagName(), "--")] = text
 	}
-	return vars
+	for _, f := range flags {
+		if text, ok := texts[f.Name]; ok {
+			f.Help = text
+		}
+	}
 }
 
 // envName is the setting's name in the environment.
