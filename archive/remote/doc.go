@@ -5,8 +5,10 @@
 //
 // The first operation connects, and one that finds the connection broken
 // connects anew if it changes nothing or begins something: Open, Stat, ReadDir,
-// Sync, Create, Mkdir. Publish and Remove go on with what was begun over the
-// connection that they have, or fail. Nothing ever prompts. A host's key must be
+// Sync, Create, Mkdir. Publish and Remove go on with something that was begun:
+// they use the connection that there is, or fail. A connection made anew may be
+// to a host that has lost its power meanwhile; package archive looks once more
+// for what it stored. Nothing ever prompts. A host's key must be
 // known, or its policy says otherwise. Connecting takes no longer than
 // Options.Timeout, and a host that is silent for longer, while something is
 // asked of it, counts as gone: a keepalive asks for a sign of life.
@@ -42,6 +44,7 @@
 // over a file system that has none is refused: nothing there can be protected
 // from being replaced.
 //
+// The temporary name is removed behind the caller's back; syncing waits for that.
 // What becomes of a Publish whose answer never came is not known. The file is
 // whole under its name, or the name is free, and the temporary file may be left.
 //
@@ -54,6 +57,8 @@
 // # What it does not believe
 //
 // A server that lies must not cost more than the archive: a name with a slash
-// in a listing is an error, a listing has an end, a file has the size that it
-// had when it was opened, and no answer is held in memory beyond a bound.
+// in a listing is an error, a listing has at most so many names and bytes, a
+// file has the size that it had when it was opened, what the library panics over
+// is an error, and what the server says on its standard error is read and
+// forgotten.
 package remote

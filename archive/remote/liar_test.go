@@ -9,15 +9,16 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"pitr/archive"
 	"pitr/archive/files"
 	"pitr/archive/local"
 )
@@ -300,6 +301,11 @@ func TestNamesAreCountedAcrossReads(t *testing.T) {
 // between is a server that sees each request before OpenSSH's does. What it
 // answers itself, that one does not see.
 func between(see func(kind byte, id uint32) []byte) subsystem {
+	return betweenPackets(func(p []byte) []byte { return see(p[0], binary.BigEndian.Uint32(p[1:5])) })
+}
+
+// betweenPackets is between for who wants to see, and change, all of a request.
+func betweenPackets(see func(p []byte) []byte) subsystem {
 	return func(ch ssh.Channel) error {
 		there := newPipes()
 		done := make(chan error, 1)
@@ -310,7 +316,7 @@ func between(see func(kind byte, id uint32) []byte) subsystem {
 			if err != nil {
 				break
 			}
-			if answer := see(p[0], binary.BigEndian.Uint32(p[1:5])); answer != nil {
+			if answer := see(p); answer != nil {
 				there.write(ch, answer)
 				continue
 			}
@@ -324,8 +330,8 @@ func between(see func(kind byte, id uint32) []byte) subsystem {
 	}
 }
 
-// A server that takes what it does not store is found out only by reading back;
-// package archive does (VerifyPuts). What it stored is not there.
+// A server that takes what it does not store is found out: by the size, and where
+// that is right, too, by reading back.
 func TestServerThatStoresNothing(t *testing.T) {
 	s := newServer(t, between(func(kind byte, id uint32) []byte {
 		if kind == fxpWrite {
@@ -333,16 +339,41 @@ func TestServerThatStoresNothing(t *testing.T) {
 		}
 		return nil
 	}))
-	store := files.NewStore(s.newFS(), local.Writer())
-	err := store.Put(t.Context(), "a", func(w io.Writer) error {
-		_, err := w.Write([]byte("content"))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+	newArchive(t, s.root(), archive.Tree, archive.Zstd)
+	seg := someSegments(1)[0]
+	for _, verify := range []bool{false, true} {
+		a := archive.New("test", files.NewStore(s.newFS(), local.Writer()), archive.Options{VerifyPuts: verify})
+		if _, err := a.Push(t.Context(), seg.name, bytes.NewReader(seg.content)); err == nil || errors.Is(err, archive.ErrConflict) != verify {
+			t.Errorf("read back %v: got %v, want an error", verify, err)
+		}
 	}
-	got, err := os.ReadFile(s.root() + "/a")
-	if err != nil || len(got) != 0 {
-		t.Errorf("the test is wrong: %q, %v", got, err)
+}
+
+// One that also lies about sizes is found out by reading back alone.
+func TestServerThatLiesAboutWhatItStored(t *testing.T) {
+	var written atomic.Int64
+	s := newServer(t, betweenPackets(func(p []byte) []byte {
+		if p[0] != fxpWrite {
+			return nil
+		}
+		handle := binary.BigEndian.Uint32(p[5:9])
+		data := p[9+handle+8+4:]
+		written.Add(int64(len(data)))
+		for i := range data {
+			data[i] ^= 1 // something else, of the right size
+		}
+		return nil
+	}))
+	newArchive(t, s.root(), archive.Tree, archive.Zstd)
+	for i, verify := range []bool{false, true} {
+		seg := someSegments(2)[i]
+		a := archive.New("test", files.NewStore(s.newFS(), local.Writer()), archive.Options{VerifyPuts: verify})
+		_, err := a.Push(t.Context(), seg.name, bytes.NewReader(seg.content))
+		if verify != errors.Is(err, archive.ErrDamaged) {
+			t.Errorf("read back %v: got %v", verify, err)
+		}
+	}
+	if written.Load() == 0 {
+		t.Error("the test is wrong: nothing was written")
 	}
 }

@@ -24,6 +24,7 @@ var ways = []way{
 	{"pgBackRest, zst 1, synchronous", false, setUpPgBackRest, putPgBackRest, getPgBackRest, storedPgBackRest},
 	{"pitr, zstd 1", false, setUpPitr, putPitr, getPitr, storedPitr},
 	{"rsync --fsync", false, makeStore, putRsync, nil, storedPlain},
+	{"sshfs, mounted for it, dd conv=fsync", false, setUpSSHFS, putSSHFS, getSSHFS, storedPlain},
 	{"scp, cannot sync", false, makeStore, putSCP, getSCP, storedPlain},
 	{"scp, warm ControlMaster, cannot sync", true, makeStore, putSCP, getSCP, storedPlain},
 }
@@ -45,6 +46,28 @@ func putSCP(f *far, segment string) *exec.Cmd {
 
 func getSCP(f *far, name, to string) *exec.Cmd {
 	return f.b.command(nil, f.ssh("scp", "-q", "-o", "ControlPath="+f.control(), f.host+":"+f.path("store")+"/"+name, to)...)
+}
+
+// setUpSSHFS makes the directories, and the ssh that sshfs runs.
+func setUpSSHFS(f *far) error {
+	script := "#!/bin/sh\nexec " + strings.Join(f.ssh("ssh"), " ") + " \"$@\"\n"
+	return errors.Join(makeStore(f), f.b.directory(f.path("mount")), os.WriteFile(f.path("sshfs-ssh"), []byte(script), 0o755))
+}
+
+// mounted runs a command on the store, mounted for as long as that takes.
+func mounted(f *far, then string, args ...string) *exec.Cmd {
+	script := `sshfs -f -o "ssh_command=$1" "$2" "$3" & p=$!
+i=0; until mountpoint -q "$3" || [ $i = 400 ]; do i=$((i+1)); sleep 0.005; done
+` + then + `; s=$?; fusermount3 -u "$3"; wait $p; exit $s`
+	return f.b.command(nil, append([]string{"sh", "-c", script, "sh", f.path("sshfs-ssh"), f.host + ":" + f.path("store"), f.path("mount")}, args...)...)
+}
+
+func putSSHFS(f *far, segment string) *exec.Cmd {
+	return mounted(f, `dd if="$4" of="$3/$5" bs=1M conv=fsync 2>/dev/null`, segment, filepath.Base(segment))
+}
+
+func getSSHFS(f *far, name, to string) *exec.Cmd {
+	return mounted(f, `cp "$3/$4" "$5"`, name, to)
 }
 
 // pitr is the binary with an archive on the far side.
