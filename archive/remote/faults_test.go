@@ -148,6 +148,9 @@ func TestPushOverEveryFault(t *testing.T) {
 		if f.stall {
 			step = 4 // each takes its time
 		}
+		if testing.Short() { // for the race detector: it is slow, and looks for something else
+			step *= 4
+		}
 		for at := int64(1); ; at += step {
 			seg := all[next]
 			next++

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -175,7 +176,10 @@ func TestServersThatLie(t *testing.T) {
 func TestGarbageIsNoAnswer(t *testing.T) {
 	for seed := range uint64(40) {
 		random := rand.New(rand.NewPCG(seed, 1))
+		var mu sync.Mutex // guards random: there may be two connections
 		s := newServer(t, liar(func(_ byte, id uint32) []byte {
+			mu.Lock()
+			defer mu.Unlock()
 			b := make([]byte, random.IntN(60))
 			for i := range b {
 				b[i] = byte(random.Uint32() >> (8 * random.IntN(4)))
