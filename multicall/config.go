@@ -1,6 +1,7 @@
 package multicall
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -81,6 +82,9 @@ func (c Config) Origin(key string) string { return c.origins[key].from }
 func (c Config) NeedArchive() error {
 	if len(c.Archive) > 0 {
 		return nil
+	}
+	if len(c.Slaves) > 0 {
+		return &ConfigError{[]error{hint(errors.New("archive is not set"), "this configuration has slaves: cmd_archiver is the program for it")}}
 	}
 	return &ConfigError{[]error{noArchive()}}
 }

@@ -48,15 +48,21 @@ func (cmd configCheckCmd) Run(c *call, flags *settingFlags) error {
 	return err
 }
 
-// configProblems are those of loading, and that no archive is set.
+// configProblems are those of loading, and that there is neither an archive nor
+// all that slaves need.
 func configProblems(cfg Config, err error) []error {
 	var problems []error
 	var bad *ConfigError
 	if errors.As(err, &bad) {
 		problems = bad.Problems
 	}
-	if cfg.origins["archive"].text == "" && !passing(err) {
+	var missing *ConfigError
+	switch {
+	case cfg.origins["archive"].text != "" || passing(err):
+	case cfg.origins["slaves"].text == "":
 		problems = append(problems, noArchive())
+	case errors.As(cfg.needSlaves(), &missing):
+		problems = append(problems, missing.Problems...)
 	}
 	return problems
 }

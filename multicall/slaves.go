@@ -61,6 +61,9 @@ func slaveCluster(cfg Config) (archive.Cluster, error) {
 	if err := mustBeConfigured(pgdata, cfg.PGData); err != nil {
 		return archive.Cluster{}, err
 	}
+	if pgdata == "" && cfg.PGData != "" {
+		return archive.Cluster{}, hint(fmt.Errorf("%w: pgdata %s is no data directory", ErrConfig, cfg.PGData), "it has neither PG_VERSION nor global/pg_control: is its file system mounted, and the path that of this version of PostgreSQL?")
+	}
 	if pgdata == "" {
 		return archive.Cluster{}, hint(fmt.Errorf("%w: whose WAL is this?", ErrConfig), "set pgdata to the data directory")
 	}
