@@ -37,6 +37,7 @@ func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, del
 		return err
 	}
 	v.watch = watch
+	v.alive()
 	f, err := v.store.Open(ctx, v.id.path(name))
 	if isAbsent(err) {
 		if err := v.proveAbsent(ctx, name); !errors.Is(err, errAppeared) {
@@ -68,6 +69,7 @@ func (v view) proveAbsent(ctx context.Context, name wal.Name) error {
 	if err := v.confirm(ctx); err != nil {
 		return err
 	}
+	v.alive()
 	entries, err := v.listFor(ctx, name)
 	if err != nil {
 		return err
