@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,7 @@ func (b *bench) sshTask(name string, roundTrip time.Duration, over func(way, *fa
 	var all []*far
 	t.setUp = func(c choice) error {
 		for _, w := range ways {
-			if !c.rivals.MatchString(w.name) {
+			if !c.rivals.MatchString(w.name) || strings.HasPrefix(w.name, "sshfs") && !b.canMount() {
 				continue
 			}
 			f, err := b.openFar(w, roundTrip)

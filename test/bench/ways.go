@@ -54,6 +54,16 @@ func setUpSSHFS(f *far) error {
 	return errors.Join(makeStore(f), f.b.directory(f.path("mount")), os.WriteFile(f.path("sshfs-ssh"), []byte(script), 0o755))
 }
 
+// canMount tells whether the user of the bench may mount anything, and says so if
+// not.
+func (b *bench) canMount() bool {
+	if silent(b.command(nil, "sh", "-c", "exec 3<>/dev/fuse")) == nil {
+		return true
+	}
+	fmt.Println("\nsshfs is left out: this user cannot open /dev/fuse (chmod 666 /dev/fuse).")
+	return false
+}
+
 // mounted runs a command on the store, mounted for as long as that takes.
 func mounted(f *far, then string, args ...string) *exec.Cmd {
 	script := `sshfs -f -o "ssh_command=$1" "$2" "$3" & p=$!
