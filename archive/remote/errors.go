@@ -108,7 +108,8 @@ func spaceOf(vfs *sftp.StatVFS) error {
 	switch {
 	case vfs.Flag&readOnly != 0:
 		return withHint(syscall.EROFS, "the file system on the far side was mounted, or has become, read-only")
-	case vfs.Bavail == 0:
+	// A packet fails that does not fit, and what of it did fit is free again.
+	case vfs.Bavail*vfs.Frsize < mostUnanswered:
 		return withHint(syscall.ENOSPC, "make room on the far side: pitr wal prune, or a larger disk")
 	case vfs.Files > 0 && vfs.Favail == 0:
 		return withHint(fmt.Errorf("%w: no inodes are left", syscall.ENOSPC), "make room on the far side")
