@@ -1,6 +1,9 @@
 package archive
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // What an operation on an archive can come to besides success. Match them with
 // errors.Is. An error that matches none of them is a doubt: the archive could
@@ -33,7 +36,16 @@ var (
 	ErrNoIdentity = errors.New("no archive here")
 )
 
-// hinted is an error with advice for the operator, shown on a line of its own.
+// WithHint gives an error advice for the operator: one sentence, which is shown
+// on a line of its own. nil stays nil.
+func WithHint(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// hinted is an error with advice.
 type hinted struct {
 	error
 	hint string

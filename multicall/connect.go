@@ -3,6 +3,7 @@ package multicall
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -72,7 +73,7 @@ func (c Config) remoteOptions(u *url.URL, log *slog.Logger) remote.Options {
 		o.HostKeyPolicy = remote.AcceptNew
 	}
 	if len(c.SSHCommand) > 0 {
-		o.Command = func(ctx context.Context) (remote.Pipe, error) { return c.startSSH(ctx, o) }
+		o.Command = func(ctx context.Context, stderr io.Writer) (remote.Pipe, error) { return c.startSSH(ctx, o, stderr) }
 	}
 	return o
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -19,7 +18,7 @@ import (
 // startSSH runs ssh_command for SFTP, without a shell, in a session of its own:
 // it has no terminal to ask anything on, and whatever it starts can be ended
 // with it.
-func (c Config) startSSH(ctx context.Context, o remote.Options) (remote.Pipe, error) {
+func (c Config) startSSH(ctx context.Context, o remote.Options, stderr io.Writer) (remote.Pipe, error) {
 	if ctx.Err() != nil {
 		return remote.Pipe{}, context.Cause(ctx)
 	}
@@ -27,8 +26,7 @@ func (c Config) startSSH(ctx context.Context, o remote.Options) (remote.Pipe, er
 	cmd := exec.Command(words[0], words[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.WaitDelay = sshGrace // somebody else may hold its standard error
-	said := new(complaint)
-	cmd.Stderr = said
+	cmd.Stderr = stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return remote.Pipe{}, err
@@ -40,7 +38,7 @@ func (c Config) startSSH(ctx context.Context, o remote.Options) (remote.Pipe, er
 	if err := cmd.Start(); err != nil {
 		return remote.Pipe{}, hint(fmt.Errorf("ssh_command: %w", err), "ssh_command is the program and its options, without the host")
 	}
-	return remote.Pipe{Stdin: stdin, Stdout: stdout, End: func() error { return endSSH(cmd, stdin, said) }}, nil
+	return remote.Pipe{Stdin: stdin, Stdout: stdout, End: func() error { return endSSH(cmd, stdin) }}, nil
 }
 
 // sshWords is the command line. What the other settings say is told to ssh
@@ -83,15 +81,12 @@ func strictness(policy string) string {
 func isSSH(program string) bool { return filepath.Base(program) == "ssh" }
 
 // endSSH closes the program's input, which ends it, or kills it and what it has
-// started a moment later. Its complaint is the error.
-func endSSH(cmd *exec.Cmd, stdin io.Closer, said *complaint) error {
+// started a moment later.
+func endSSH(cmd *exec.Cmd, stdin io.Closer) error {
 	_ = stdin.Close() // it may have gone already
 	late := time.AfterFunc(sshGrace, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	defer late.Stop()
 	err := cmd.Wait()
-	if text := said.String(); text != "" {
-		return errors.New(text)
-	}
 	if errors.Is(err, exec.ErrWaitDelay) {
 		return nil // it has ended; what it left behind is its own
 	}
@@ -100,26 +95,3 @@ func endSSH(cmd *exec.Cmd, stdin io.Closer, said *complaint) error {
 
 // sshGrace is how long an ssh_command has to end by itself.
 const sshGrace = 300 * time.Millisecond
-
-// complaint keeps the end of what a program says.
-type complaint struct {
-	mu  sync.Mutex // guards buf
-	buf []byte
-}
-
-// Write keeps the last kilobyte.
-func (w *complaint) Write(p []byte) (int, error) {
-	const most = 1 << 10
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.buf = append(w.buf, p[max(0, len(p)-most):]...)
-	w.buf = append([]byte(nil), w.buf[max(0, len(w.buf)-most):]...)
-	return len(p), nil
-}
-
-// String is its text on one line.
-func (w *complaint) String() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return strings.Join(strings.Fields(string(w.buf)), " ")
-}

@@ -8,25 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"pitr/archive"
 )
-
-// hinted is an error with advice for the operator.
-type hinted struct {
-	error
-	text string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-func (h hinted) Hint() string  { return h.text }
 
 // hint adds advice to err: a sentence that is shown on a line of its own. Any
 // other error with a method Hint() string is shown the same way.
-func hint(err error, format string, args ...any) error {
-	if err == nil {
-		return nil
-	}
-	return hinted{err, fmt.Sprintf(format, args...)}
-}
+func hint(err error, format string, args ...any) error { return archive.WithHint(err, format, args...) }
 
 // hintsOf gathers the advice in the whole tree of err, each sentence once.
 func hintsOf(err error) []string {

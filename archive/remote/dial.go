@@ -14,6 +14,8 @@ import (
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
+
+	"pitr/archive"
 )
 
 // The largest content of a packet: what OpenSSH takes since 8.5 (limits@openssh.com
@@ -58,11 +60,11 @@ func (f *FS) dial(ctx context.Context) (*session, error) {
 	if silent {
 		err = context.Cause(ctx)
 		if said != nil && d.f.opts.Command != nil {
-			err = fmt.Errorf("%w; ssh_command: %w", err, said)
+			err = fmt.Errorf("%w; %w", err, said)
 		}
 	}
 	if silent && d.current == "key exchange" {
-		err = withHint(err, "something accepts connections there and says nothing: is it sshd, and is the host overloaded?")
+		err = archive.WithHint(err, "something accepts connections there and says nothing: is it sshd, and is the host overloaded?")
 	}
 	return nil, d.explain(err)
 }
@@ -162,47 +164,63 @@ func (d *dialling) openChannel(client *ssh.Client) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	said := new(lastWords)
+	said, heard := new(lastWords), make(chan nothing)
 	// Always read: what nobody reads fills the channel's window, and then
 	// nothing gets through any more.
-	go func() { _, _ = io.Copy(said, stderr) }()
+	go func() { defer close(heard); _, _ = io.Copy(said, stderr) }()
 	d.step("start sftp")
 	if err := channel.RequestSubsystem("sftp"); err != nil {
-		return nil, withHint(fmt.Errorf("the server does not offer SFTP: %w", err), "its sshd_config needs a line: Subsystem sftp internal-sftp")
+		return nil, archive.WithHint(fmt.Errorf("the server does not offer SFTP: %w", err), "its sshd_config needs a line: Subsystem sftp internal-sftp")
 	}
-	return d.openSFTP(stdout, stdin, said)
+	s, err := d.openSFTP(stdout, stdin)
+	if err != nil {
+		// It came before the end of the output, and is read by somebody else.
+		select {
+		case <-heard:
+		case <-time.After(closeGrace):
+		}
+		err = said.explain(err)
+	}
+	return s, err
 }
 
 // openCommand starts the external program.
 func (d *dialling) openCommand(ctx context.Context) (*session, error) {
 	d.step("start ssh_command")
-	pipe, err := d.f.opts.Command(ctx)
+	said := new(lastWords)
+	pipe, err := d.f.opts.Command(ctx, said)
 	if err != nil {
 		return nil, err
 	}
-	d.links.add(pipe.End)
+	d.links.add(func() error {
+		err := pipe.End()
+		if text := said.String(); text != "" {
+			// Worth more than how it ended.
+			return fmt.Errorf("ssh_command: %s", text)
+		}
+		if err != nil {
+			err = fmt.Errorf("ssh_command: %w", err)
+		}
+		return err
+	})
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	s, err := d.openSFTP(pipe.Stdout, pipe.Stdin, new(lastWords))
+	s, err := d.openSFTP(pipe.Stdout, pipe.Stdin)
 	if err != nil {
-		// What it said is worth more than that its output ended.
 		if why := d.links.close(); why != nil {
-			err = fmt.Errorf("ssh_command: %w", why)
+			err = why
 		}
 	}
 	return s, err
 }
 
 // openSFTP greets the server.
-func (d *dialling) openSFTP(r io.Reader, w io.WriteCloser, said *lastWords) (*session, error) {
+func (d *dialling) openSFTP(r io.Reader, w io.WriteCloser) (*session, error) {
 	arrived := &counter{r: r}
 	client, err := sftp.NewClientPipe(arrived, w, sftp.MaxPacketUnchecked(largestChunk), sftp.MaxConcurrentRequestsPerFile(1))
 	if err != nil {
-		if text := said.String(); text != "" {
-			err = fmt.Errorf("%w: %s", err, text)
-		}
-		return nil, withHint(fmt.Errorf("no SFTP: %w", err), "something else than an SFTP server answers: does the log-in there print text, or is the account not allowed to use SFTP?")
+		return nil, archive.WithHint(fmt.Errorf("no SFTP: %w", err), "something else than an SFTP server answers: does the log-in there print text, or is the account not allowed to use SFTP?")
 	}
 	d.step("")
 	offers := func(extension string) bool { _, ok := client.HasExtension(extension); return ok }
@@ -229,11 +247,11 @@ func (d *dialling) explain(err error) error {
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return withHint(whole, "does sshd run there, on this port?")
+		return archive.WithHint(whole, "does sshd run there, on this port?")
 	case errors.As(err, &dns):
-		return withHint(whole, "is the name right, and does the name server answer?")
+		return archive.WithHint(whole, "is the name right, and does the name server answer?")
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), d.current == "connect":
-		return withHint(whole, "is the host up, and does no firewall stand between?")
+		return archive.WithHint(whole, "is the host up, and does no firewall stand between?")
 	}
 	return whole
 }
@@ -259,4 +277,12 @@ func (w *lastWords) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.Join(strings.Fields(strings.ToValidUTF8(string(w.buf), "?")), " ")
+}
+
+// explain adds to an error what was said.
+func (w *lastWords) explain(err error) error {
+	if text := w.String(); text != "" {
+		return fmt.Errorf("%w: %s", err, text)
+	}
+	return err
 }

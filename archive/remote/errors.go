@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/pkg/sftp"
+
+	"pitr/archive"
 )
 
 // What an operator may want to tell apart. Match them with errors.Is; each is a
@@ -40,21 +42,6 @@ var (
 	// errLiar: an answer that makes no sense.
 	errLiar = errors.New("the server's answer makes no sense")
 )
-
-// hinted is an error with advice for the operator.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
-// Hint is a sentence that says what to do.
-func (h hinted) Hint() string { return h.hint }
-
-func withHint(err error, format string, args ...any) error {
-	return hinted{err, fmt.Sprintf(format, args...)}
-}
 
 // isFailure tells whether the server said no more than "failure".
 func isFailure(err error) bool {
@@ -107,12 +94,12 @@ func spaceOf(vfs *sftp.StatVFS) error {
 	const readOnly = 1 // SSH_FXE_STATVFS_ST_RDONLY
 	switch {
 	case vfs.Flag&readOnly != 0:
-		return withHint(syscall.EROFS, "the file system on the far side was mounted, or has become, read-only")
+		return archive.WithHint(syscall.EROFS, "the file system on the far side was mounted, or has become, read-only")
 	// A packet fails that does not fit, and what of it did fit is free again.
 	case vfs.Bavail*vfs.Frsize < mostUnanswered:
-		return withHint(syscall.ENOSPC, "make room on the far side: pitr wal prune, or a larger disk")
+		return archive.WithHint(syscall.ENOSPC, "make room on the far side: pitr wal prune, or a larger disk")
 	case vfs.Files > 0 && vfs.Favail == 0:
-		return withHint(fmt.Errorf("%w: no inodes are left", syscall.ENOSPC), "make room on the far side")
+		return archive.WithHint(fmt.Errorf("%w: no inodes are left", syscall.ENOSPC), "make room on the far side")
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"pitr/archive"
 	"pitr/archive/files"
 )
 
@@ -63,7 +64,7 @@ func (f *FS) mustSync(s *session) error {
 	if s.sync || f.opts.AllowNoSync {
 		return nil
 	}
-	return withHint(ErrNoSync, "OpenSSH's sftp-server can since 6.5; allow_no_fsync = on stores there all the same, and a loss of power on that host can lose what PostgreSQL was told is safe")
+	return archive.WithHint(ErrNoSync, "OpenSSH's sftp-server can since 6.5; allow_no_fsync = on stores there all the same, and a loss of power on that host can lose what PostgreSQL was told is safe")
 }
 
 // cannotWrite explains why something could not be made or written.
@@ -89,7 +90,7 @@ func (f *FS) failure(s *session, err error) error {
 	if why := spaceOf(vfs); why != nil {
 		return why
 	}
-	return withHint(err, "the server says no more than that; its log, or its disk, may: a quota, an I/O error, a name that is taken")
+	return archive.WithHint(err, "the server says no more than that; its log, or its disk, may: a quota, an I/O error, a name that is taken")
 }
 
 // absence is fs.ErrNotExist if a name is absent: OpenSSH says so also of what
@@ -162,13 +163,10 @@ func (f *FS) entries(infos []fs.FileInfo) ([]fs.DirEntry, error) {
 		if name := info.Name(); name == "" || strings.ContainsAny(name, "/\x00") {
 			return nil, fmt.Errorf("%w: a name in a listing is %q", errLiar, name)
 		}
-		entries = append(entries, entry{fs.FileInfoToDirEntry(info)})
+		entries = append(entries, fs.FileInfoToDirEntry(info))
 	}
 	return entries, nil
 }
-
-// entry is one of a listing.
-type entry struct{ fs.DirEntry }
 
 // Mkdir makes a directory with the mode of the root directory. The root itself
 // is made with mode 0700, and its name is durable on return.
@@ -352,19 +350,15 @@ func (f *FS) Space(ctx context.Context) (free int64, known bool, err error) {
 			return answer{}, nil
 		}
 		vfs, err := s.client.StatVFS(f.opts.Root)
-		if err != nil || vfs == nil {
-			return answer{}, errors.Join(err, errIf(vfs == nil && err == nil, errLiar))
+		switch {
+		case err != nil:
+			return answer{}, err
+		case vfs == nil:
+			return answer{}, errLiar
 		}
 		return answer{int64(vfs.Frsize * vfs.Bavail), true}, nil
 	}, nil)
 	return a.free, a.known, about("free space of", f.opts.Root, err)
-}
-
-func errIf(is bool, err error) error {
-	if is {
-		return err
-	}
-	return nil
 }
 
 func (s *session) stat(path string) (fs.FileInfo, error) { return told(s.client.Stat(path)) }

@@ -16,6 +16,8 @@ import (
 
 	"github.com/skeema/knownhosts"
 	"golang.org/x/crypto/ssh"
+
+	"pitr/archive"
 )
 
 // hostKeys are the keys to believe.
@@ -30,7 +32,7 @@ type hostKeys struct {
 func (o Options) knownHosts(h hop) (*hostKeys, error) {
 	k := &hostKeys{policy: o.HostKeyPolicy, files: h.knownHosts, log: o.Log}
 	if len(k.files) == 0 {
-		return nil, withHint(fmt.Errorf("%w: there is no file that could hold it", ErrHostKey), "set known_hosts to an absolute path: the home directory of this user is not known")
+		return nil, archive.WithHint(fmt.Errorf("%w: there is no file that could hold it", ErrHostKey), "set known_hosts to an absolute path: the home directory of this user is not known")
 	}
 	var usable []string
 	for _, path := range h.knownHosts {
@@ -74,7 +76,7 @@ func (k *hostKeys) withoutBadLines(path string, text []byte) ([]byte, error) {
 		if len(trimmed) > 0 && trimmed[0] != '#' {
 			if _, _, _, _, _, err := ssh.ParseKnownHosts(trimmed); err != nil && !errors.Is(err, io.EOF) {
 				if bytes.HasPrefix(trimmed, []byte("@revoked")) {
-					return nil, withHint(fmt.Errorf("%w: %s line %d: %w", ErrHostKey, path, i+1, err), "it revokes a key, and cannot be understood: mend the line")
+					return nil, archive.WithHint(fmt.Errorf("%w: %s line %d: %w", ErrHostKey, path, i+1, err), "it revokes a key, and cannot be understood: mend the line")
 				}
 				k.log.Warn("known_hosts: this line is not understood, and left out", "file", path, "line", i+1, "error", err)
 				bad = true
@@ -123,7 +125,7 @@ func (k *hostKeys) check(name string, at net.Addr, key ssh.PublicKey) error {
 	case err == nil:
 		return nil
 	case knownhosts.IsHostKeyChanged(err):
-		return withHint(fmt.Errorf("%w: %s shows another key than the one that is known: %s %s", ErrHostKey, name, key.Type(), print),
+		return archive.WithHint(fmt.Errorf("%w: %s shows another key than the one that is known: %s %s", ErrHostKey, name, key.Type(), print),
 			"was the host set up anew, or does somebody stand between? If it is right: ssh-keygen -R '%s' -f %s, then add the new key", knownhosts.Normalize(name), k.files[0])
 	case knownhosts.IsHostUnknown(err) && k.policy == AcceptNew:
 		return k.note(name, at, key)
@@ -131,7 +133,7 @@ func (k *hostKeys) check(name string, at net.Addr, key ssh.PublicKey) error {
 		if port != "" {
 			port = "-p " + port + " "
 		}
-		return withHint(fmt.Errorf("%w: that of %s is not known: %s %s", ErrHostKey, name, key.Type(), print),
+		return archive.WithHint(fmt.Errorf("%w: that of %s is not known: %s %s", ErrHostKey, name, key.Type(), print),
 			"compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), then: ssh-keyscan %s%s >> %s; or set host_key_policy = accept-new", port, host, k.files[0])
 	}
 	return fmt.Errorf("%w: %w", ErrHostKey, err)

@@ -87,6 +87,19 @@ func liar(answer func(kind byte, id uint32) []byte) subsystem {
 	}
 }
 
+// listing is a server whose every directory holds what names says, without end.
+func listing(names func(id uint32) []byte) subsystem {
+	return liar(func(kind byte, id uint32) []byte {
+		switch kind {
+		case fxpOpendir:
+			return packet(fxpHandle, id, "h")
+		case fxpReaddir:
+			return names(id)
+		}
+		return status(id, 0)
+	})
+}
+
 // attrs are those of a regular file.
 func attrs(size uint64, mode uint32) []byte {
 	b := binary.BigEndian.AppendUint32(nil, 1|4) // size, permissions
@@ -194,17 +207,7 @@ func TestGarbageIsNoAnswer(t *testing.T) {
 
 func TestNamesOfAListing(t *testing.T) {
 	for _, bad := range []string{"../../etc/passwd", "a/b", "/etc", "a\x00b", ""} {
-		s := newServer(t, liar(func(kind byte, id uint32) []byte {
-			switch kind {
-			case fxpOpendir:
-				return packet(fxpHandle, id, "h")
-			case fxpReaddir:
-				return packet(fxpName, id, 1, bad, "long", attrs(1, regular))
-			case fxpClose:
-				return status(id, 0)
-			}
-			return packet(fxpAttrs, id, attrs(1, directory))
-		}))
+		s := newServer(t, listing(func(id uint32) []byte { return packet(fxpName, id, 1, bad, "long", attrs(1, regular)) }))
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		_, err := s.newFS().ReadDir(ctx, ".")
 		cancel()
@@ -232,15 +235,7 @@ func TestListingWithoutEnd(t *testing.T) {
 	for i := range 1000 {
 		names = append(names, fmt.Sprint(i), "", binary.BigEndian.AppendUint32(nil, 0))
 	}
-	s := newServer(t, liar(func(kind byte, id uint32) []byte {
-		switch kind {
-		case fxpOpendir:
-			return packet(fxpHandle, id, "h")
-		case fxpReaddir:
-			return packet(fxpName, append([]any{id, 1000}, names...)...)
-		}
-		return status(id, 0)
-	}))
+	s := newServer(t, listing(func(id uint32) []byte { return packet(fxpName, append([]any{id, 1000}, names...)...) }))
 	f := s.newFS()
 	var err error
 	peak := peakHeap(func() { _, err = f.ReadDir(t.Context(), ".") })

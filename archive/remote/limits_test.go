@@ -70,7 +70,6 @@ func TestServerThatTalksOnItsStandardError(t *testing.T) {
 	}
 	locked := newServer(t, func(ch ssh.Channel) error {
 		_, err := io.WriteString(ch.Stderr(), "this account is locked\n")
-		time.Sleep(50 * time.Millisecond)
 		return err
 	})
 	wantRefused(t, reach(t, locked.newFS()), ErrConnect, "this account is locked")
@@ -116,8 +115,8 @@ func TestHomelessKnownHosts(t *testing.T) {
 func TestCommandThatStartsLate(t *testing.T) {
 	s := newServer(t, openSSH)
 	ended := make(chan nothing, 10)
-	late := func(context.Context) (Pipe, error) {
-		time.Sleep(400 * time.Millisecond)
+	late := func(ctx context.Context, _ io.Writer) (Pipe, error) {
+		<-ctx.Done() // it is there when nobody waits for it any more
 		r, w := io.Pipe()
 		return Pipe{Stdin: w, Stdout: r, End: func() error { ended <- nothing{}; return r.Close() }}, nil
 	}
@@ -197,15 +196,7 @@ func TestAbandonedCreateLeavesNothing(t *testing.T) {
 
 func TestNamesTooLongToHold(t *testing.T) {
 	name := strings.Repeat("x", 200_000)
-	s := newServer(t, liar(func(kind byte, id uint32) []byte {
-		switch kind {
-		case fxpOpendir:
-			return packet(fxpHandle, id, "h")
-		case fxpReaddir:
-			return packet(fxpName, id, 1, name, "", attrs(1, regular))
-		}
-		return status(id, 0)
-	}))
+	s := newServer(t, listing(func(id uint32) []byte { return packet(fxpName, id, 1, name, "", attrs(1, regular)) }))
 	if _, err := s.newFS().ReadDir(t.Context(), "."); err == nil {
 		t.Error("a listing of any size was taken")
 	}

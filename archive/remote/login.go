@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/agent"
+
+	"pitr/archive"
 )
 
 // loginConfig is how to log in at a hop, and why that may fail.
@@ -106,23 +108,23 @@ func (c *loginConfig) because(err error) error {
 	case errors.Is(err, ErrHostKey):
 		return err
 	case strings.Contains(text, "no common algorithm for host key"):
-		return withHint(fmt.Errorf("%w: the host has none of the kind that is known of it: %w", ErrHostKey, err),
+		return archive.WithHint(fmt.Errorf("%w: the host has none of the kind that is known of it: %w", ErrHostKey, err),
 			"was the host set up anew, or does somebody stand between? If it is right, add its new key to known_hosts (ssh-keyscan)")
 	case strings.Contains(strings.ToLower(text), "too many authentication failures"):
-		return withHint(fmt.Errorf("%w as %s: too many keys were tried: %s", ErrLogin, c.hop.user, c.story()), "name the right one as identity_file: it is tried first")
+		return archive.WithHint(fmt.Errorf("%w as %s: too many keys were tried: %s", ErrLogin, c.hop.user, c.story()), "name the right one as identity_file: it is tried first")
 	case !strings.Contains(text, "unable to authenticate") && !errors.Is(err, errNoKeys):
 		return err
 	}
 	err = fmt.Errorf("%w as %s: %s", ErrLogin, c.hop.user, c.story())
 	switch {
 	case len(c.offered) > 0 && !slices.Contains(c.offered, "publickey"):
-		return withHint(err, "that server wants a password, and nobody is asked here: allow PubkeyAuthentication in its sshd_config")
+		return archive.WithHint(err, "that server wants a password, and nobody is asked here: allow PubkeyAuthentication in its sshd_config")
 	case strings.Contains(strings.Join(c.unused, " "), errPassphrase.Error()):
-		return withHint(err, "a key that needs a passphrase is used through an ssh-agent (SSH_AUTH_SOCK), or make one without for this purpose: nobody is asked here")
+		return archive.WithHint(err, "a key that needs a passphrase is used through an ssh-agent (SSH_AUTH_SOCK), or make one without for this purpose: nobody is asked here")
 	case len(c.tried) == 0:
-		return withHint(err, "make a key with ssh-keygen, name it as identity_file, and add its public half to ~/.ssh/authorized_keys of %s on that host", c.hop.user)
+		return archive.WithHint(err, "make a key with ssh-keygen, name it as identity_file, and add its public half to ~/.ssh/authorized_keys of %s on that host", c.hop.user)
 	}
-	return withHint(err, "add the public half of a key to ~/.ssh/authorized_keys of %s on that host (ssh-copy-id); its log says why it refuses one", c.hop.user)
+	return archive.WithHint(err, "add the public half of a key to ~/.ssh/authorized_keys of %s on that host (ssh-copy-id); its log says why it refuses one", c.hop.user)
 }
 
 // story tells which keys were tried, which not, and what the server takes.

@@ -93,15 +93,7 @@ func serveAgent(t *testing.T, dir string, keys ...any) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _ = agent.ServeAgent(ring, c); _ = c.Close() }()
-		}
-	}()
+	go acceptAll(l, func(c net.Conn) { _ = agent.ServeAgent(ring, c); _ = c.Close() })
 	return path
 }
 

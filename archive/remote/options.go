@@ -38,14 +38,14 @@ type Options struct {
 	// AgentSocket is where an ssh-agent listens, or "".
 	AgentSocket string
 
-	IdentityFiles []string // "": IdentityFile of ~/.ssh/config, or the usual ones
-	KnownHosts    []string // "": UserKnownHostsFile of ~/.ssh/config, or the usual ones
+	IdentityFiles []string // nil: IdentityFile of ~/.ssh/config, or the usual ones
+	KnownHosts    []string // nil: UserKnownHostsFile of ~/.ssh/config, or the usual ones
 	HostKeyPolicy HostKeyPolicy
 	// SSHOptions are Key=Value of ssh_config(5). They win over ~/.ssh/config.
 	SSHOptions []string
 	// Command starts an external program instead of the built-in client, if it
-	// is set.
-	Command func(ctx context.Context) (Pipe, error)
+	// is set. What the program says on its standard error goes to stderr.
+	Command func(ctx context.Context, stderr io.Writer) (Pipe, error)
 
 	Timeout     time.Duration // for connecting, and for a host's silence
 	AllowNoSync bool          // also store where the far side cannot sync
@@ -58,7 +58,7 @@ type Options struct {
 type Pipe struct {
 	Stdin  io.WriteCloser
 	Stdout io.Reader
-	// End ends the program, waits for it, and says what it said.
+	// End ends the program and waits for it, and for its standard error.
 	End func() error
 }
 

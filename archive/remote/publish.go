@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+
+	"pitr/archive"
 )
 
 // Publish moves a file to a free name. What became of it when the connection
@@ -80,7 +82,7 @@ func (f *FS) nowhere(s *session, from, dir string, err error) error {
 func (f *FS) refused(s *session, from string, err error) error {
 	if s.link && (isUnsupported(err) || errors.Is(err, fs.ErrPermission)) {
 		if _, mine := s.lstat(f.path(from)); mine == nil {
-			return withHint(fmt.Errorf("%w, or this user may not write there: %w", ErrNoLinks, err), "without hard links nothing can be protected from being replaced: put the archive on another file system (not FAT, exFAT or most FUSE ones)")
+			return archive.WithHint(fmt.Errorf("%w, or this user may not write there: %w", ErrNoLinks, err), "without hard links nothing can be protected from being replaced: put the archive on another file system (not FAT, exFAT or most FUSE ones)")
 		}
 	}
 	if isFailure(err) {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"pitr/archive"
 )
 
 // hop is one host on the way, with what is needed to log in there.
@@ -70,13 +72,13 @@ func (o Options) hopTo(config *sshConfig, name, user string, port int) (hop, err
 		return hop{}, err
 	}
 	if proxy := config.get(name, "ProxyCommand"); proxy != "" && !strings.EqualFold(proxy, "none") {
-		return hop{}, withHint(fmt.Errorf("ProxyCommand of the ssh configuration is not understood"), "ProxyJump is; ssh_command = ssh runs ssh itself")
+		return hop{}, archive.WithHint(fmt.Errorf("ProxyCommand of the ssh configuration is not understood"), "ProxyJump is; ssh_command = ssh runs ssh itself")
 	}
 	h := hop{name: name, host: cmp.Or(config.get(name, "HostName"), name), port: port}
 	h.host = strings.ReplaceAll(h.host, "%h", name)
 	h.user = cmp.Or(user, config.get(name, "User"), o.LocalUser)
 	if h.user == "" {
-		return hop{}, withHint(errors.New("the user to log in as is not known"), "write sftp://USER@%s/...", name)
+		return hop{}, archive.WithHint(errors.New("the user to log in as is not known"), "write sftp://USER@%s/...", name)
 	}
 	if text := config.get(name, "Port"); port == 0 && text != "" {
 		n, err := strconv.ParseUint(text, 10, 16)
@@ -149,7 +151,7 @@ func (o Options) jumps(config *sshConfig) ([]hop, error) {
 		name := strings.Trim(host, "[]")
 		h, err := o.hopTo(config, name, user, port)
 		if via := config.get(name, "ProxyJump"); err == nil && name != o.Host && via != "" && !strings.EqualFold(via, "none") {
-			err = withHint(fmt.Errorf("%s is itself behind a jump host", name), "name all of them, the first one first: ProxyJump %s,%s", via, name)
+			err = archive.WithHint(fmt.Errorf("%s is itself behind a jump host", name), "name all of them, the first one first: ProxyJump %s,%s", via, name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("ProxyJump: %w", err)

@@ -63,6 +63,7 @@ type server struct {
 	mu        sync.Mutex
 	conns     []net.Conn
 	accepted  atomic.Int64
+	asked     chan nothing // gets something for each request about a connection
 	jumps     atomic.Int64 // direct-tcpip channels that were opened
 	allowed   [][]byte
 	connected sync.WaitGroup
@@ -74,7 +75,7 @@ func newServer(t *testing.T, serve subsystem) *server {
 	if _, err := os.Stat(openSSHServer); err != nil {
 		t.Fatalf("%v: run test/setup --unit", err)
 	}
-	s := &server{t: t, serve: serve, dir: t.TempDir(), host: newSigner(t, "")}
+	s := &server{t: t, serve: serve, asked: make(chan nothing), dir: t.TempDir(), host: newSigner(t, "")}
 	s.allow(newSigner(t, filepath.Join(s.dir, "id")).PublicKey())
 	s.config = &ssh.ServerConfig{PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 		s.mu.Lock()
@@ -169,7 +170,15 @@ func (s *server) handle(c net.Conn) {
 		return
 	}
 	defer conn.Close()
-	go ssh.DiscardRequests(requests)
+	go func() {
+		for r := range requests {
+			select {
+			case s.asked <- nothing{}:
+			default:
+			}
+			_ = r.Reply(false, nil) // as OpenSSH answers a keepalive
+		}
+	}()
 	for n := range channels {
 		s.connected.Go(func() { s.channel(n) })
 	}

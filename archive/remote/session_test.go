@@ -28,16 +28,19 @@ func listening(t *testing.T, with func(net.Conn)) func(*Options) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go with(c)
-		}
-	}()
+	go acceptAll(l, with)
 	return func(o *Options) { o.Port = l.Addr().(*net.TCPAddr).Port }
+}
+
+// acceptAll serves every connection until the listener is closed.
+func acceptAll(l net.Listener, with func(net.Conn)) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go with(c)
+	}
 }
 
 func TestWhatIsNoSSHServer(t *testing.T) {
@@ -102,8 +105,9 @@ func TestOneAttemptTellsEverybody(t *testing.T) {
 // One who loses interest while connecting does not fail the others.
 func TestOnesEndIsNotThatOfOthers(t *testing.T) {
 	s := newServer(t, openSSH)
-	hold := make(chan nothing)
+	accepted, hold := make(chan nothing, 2), make(chan nothing)
 	f := s.newFS(listening(t, func(c net.Conn) {
+		accepted <- nothing{}
 		<-hold
 		s.connected.Add(1)
 		defer s.connected.Done()
@@ -111,17 +115,26 @@ func TestOnesEndIsNotThatOfOthers(t *testing.T) {
 	}), func(o *Options) { o.HostKeyPolicy, o.KnownHosts = AcceptNew, []string{filepath.Join(s.dir, "new")} })
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
-	first, second := make(chan error, 1), make(chan error, 1)
+	const others = 8
+	first, second := make(chan error, 1), make(chan error, others)
 	go func() { _, err := f.Stat(ctx, "."); first <- err }()
-	go func() { time.Sleep(50 * time.Millisecond); second <- reach(t, f) }()
-	time.Sleep(100 * time.Millisecond)
+	<-accepted // the first one is connecting, and the others wait for it
+	begun := make(chan nothing)
+	for range others {
+		go func() { begun <- nothing{}; second <- reach(t, f) }()
+	}
+	for range others {
+		<-begun
+	}
 	cancel(enough)
 	if err := <-first; !errors.Is(err, enough) {
 		t.Errorf("the first got %v, want %v", err, enough)
 	}
 	close(hold)
-	if err := <-second; err != nil {
-		t.Errorf("the second: %v", err)
+	for range others {
+		if err := <-second; err != nil {
+			t.Errorf("one of the others: %v", err)
+		}
 	}
 }
 
@@ -226,8 +239,10 @@ func TestSilenceEndsAConnection(t *testing.T) {
 	if err := reach(t, f); err != nil {
 		t.Fatal(err)
 	}
-	// Idle, but alive.
-	time.Sleep(time.Second)
+	// Idle, but alive: it is asked again and again, and answers.
+	for range 4 {
+		<-s.asked
+	}
 	s1, err := f.connected()
 	if err != nil {
 		t.Fatal("an idle connection was given up")

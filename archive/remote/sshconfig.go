@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/kevinburke/ssh_config"
+
+	"pitr/archive"
 )
 
 // sshConfig is what SSHOptions and ~/.ssh/config say. The first value wins.
@@ -46,11 +48,11 @@ func CheckSSHOption(option string) error {
 	case known && (want == "" || strings.EqualFold(want, value)):
 		return nil
 	case strings.EqualFold(key, "StrictHostKeyChecking"):
-		return withHint(fmt.Errorf("%s is not taken from here", option), "host_key_policy = strict or accept-new says so; a host whose key changed is never believed")
+		return archive.WithHint(fmt.Errorf("%s is not taken from here", option), "host_key_policy = strict or accept-new says so; a host whose key changed is never believed")
 	case strings.EqualFold(key, "ConnectTimeout"):
-		return withHint(fmt.Errorf("%s is not taken from here", option), "ssh_timeout says so")
+		return archive.WithHint(fmt.Errorf("%s is not taken from here", option), "ssh_timeout says so")
 	}
-	return withHint(fmt.Errorf("%s is not understood", option), "understood are %s; ssh_command runs a program with any options", strings.Join(heeded, ", "))
+	return archive.WithHint(fmt.Errorf("%s is not understood", option), "understood are %s; ssh_command runs a program with any options", strings.Join(heeded, ", "))
 }
 
 // readSSHConfig reads ~/.ssh/config and /etc/ssh/ssh_config. What cannot be
@@ -142,7 +144,7 @@ func (o Options) warnOfUnheeded(c *sshConfig, host string) error {
 		}
 	}
 	if value := c.fromFiles(host, "RevokedHostKeys"); len(value) > 0 && !strings.EqualFold(value[0], "none") {
-		return withHint(fmt.Errorf("RevokedHostKeys of the ssh configuration is not understood"), "ssh_command = ssh heeds it")
+		return archive.WithHint(fmt.Errorf("RevokedHostKeys of the ssh configuration is not understood"), "ssh_command = ssh heeds it")
 	}
 	return nil
 }

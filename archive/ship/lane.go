@@ -108,7 +108,7 @@ func (l *lane) rests(was note) error {
 // uninitialised says what to do about a destination that holds no archive.
 func uninitialised(err error) error {
 	if errors.Is(err, archive.ErrNoIdentity) {
-		return hinted{err, "cmd_archiver -I makes the archive there; if it was made, is its file system mounted?"}
+		return archive.WithHint(err, "cmd_archiver -I makes the archive there; if it was made, is its file system mounted?")
 	}
 	return err
 }
@@ -150,10 +150,8 @@ func (l *lane) send(ctx context.Context, name wal.Name) error {
 	}
 	defer f.Close()
 	if err := archive.Inspect(name, f, l.Cluster); err != nil {
-		return hinted{
-			fmt.Errorf("queued %s: %w", file, retold{err}),
-			fmt.Sprintf("%s in the queues' directory stops everything after it: if the archive or another copy has it whole, move this one away; never delete the only one", file),
-		}
+		return archive.WithHint(fmt.Errorf("queued %s: %w", file, retold{err}),
+			"%s in the queues' directory stops everything after it: if the archive or another copy has it whole, move this one away; never delete the only one", file)
 	}
 	if _, err := l.Archive.Push(ctx, name, f); err != nil {
 		return fmt.Errorf("queued %s: %w", file, err)
@@ -163,17 +161,6 @@ func (l *lane) send(ctx context.Context, name wal.Name) error {
 	}
 	return nil
 }
-
-// hinted is an error with advice for the operator.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
-// Hint is what the operator may do about it: one sentence.
-func (h hinted) Hint() string { return h.hint }
 
 // retold is an error without its advice, which was meant for another place. Its
 // class stays.

@@ -44,10 +44,8 @@ func (l *lane) folder(ctx context.Context) error {
 	case err == nil, errors.Is(err, fs.ErrExist):
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		return hinted{
-			fmt.Errorf("the queues' directory is not there: %w", err),
-			"is the file system of l_archivedir mounted? If it is new: cmd_archiver -I",
-		}
+		return archive.WithHint(fmt.Errorf("the queues' directory is not there: %w", err),
+			"is the file system of l_archivedir mounted? If it is new: cmd_archiver -I")
 	}
 	return fmt.Errorf("make its queue: %w", err)
 }
@@ -111,10 +109,8 @@ func (l *lane) mustBeSame(ctx context.Context, at string) error {
 	if same {
 		return nil
 	}
-	return hinted{
-		fmt.Errorf("%s: %w", at, errQueued),
-		"nothing was changed: is it a copy that broke off, or do two servers share the queues' directory? Move it away when it is known to be needless; PostgreSQL brings its own again",
-	}
+	return archive.WithHint(fmt.Errorf("%s: %w", at, errQueued),
+		"nothing was changed: is it a copy that broke off, or do two servers share the queues' directory? Move it away when it is known to be needless; PostgreSQL brings its own again")
 }
 
 // errQueued is archive.ErrConflict in the words of a queue.
