@@ -151,15 +151,9 @@ func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 	})
 }
 
-// openConfirmed is open, with proof that the files are there that belong to the
-// identity.
-func (a *Archive) openConfirmed(ctx context.Context) (view, error) {
-	return a.openWithMarker(ctx)
-}
-
 // openWritable is openConfirmed for what may be changed.
 func (a *Archive) openWritable(ctx context.Context) (view, error) {
-	v, err := a.openWithMarker(ctx)
+	v, err := a.openConfirmed(ctx)
 	if err == nil && v.anonymous {
 		err = hinted{
 			fmt.Errorf("%w: a directory without %s is only read", ErrNoIdentity, identityFile),

@@ -70,29 +70,34 @@ func wantSound(t *testing.T, fsys files.FS, acknowledged, all []file) {
 }
 
 func TestEverythingAcknowledgedSurvivesAnyFaultAndACrash(t *testing.T) {
-	all := append([]file{history(2, "1\t0/1100000\tno recovery target specified\n")}, segments(2, 0x11, 1, 1)...)
-	for _, form := range forms {
-		for _, kind := range archivetest.Faults {
-			t.Run(fmt.Sprint(form, kind), func(t *testing.T) {
-				t.Parallel()
-				untilNoFault(t, func(n int) (fired bool) {
-					for how, random := range crashes(n) {
-						disk := archivetest.NewMemory()
-						newArchive(t, disk, form, archive.Options{})
-						faulty := archivetest.NewFaulty(disk, n, kind)
-						acknowledged := pushAll(t, at(faulty, archive.Options{}), all)
-						disk.Crash(random)
-						wantSound(t, disk, acknowledged, all)
-						if t.Failed() {
-							t.Fatalf("operation %d, %s", n, how)
-						}
-						fired = faulty.Fired()
-					}
-					return fired
+	for where, place := range places {
+		for _, form := range forms {
+			for _, kind := range archivetest.Faults {
+				t.Run(fmt.Sprint(where, form, kind), func(t *testing.T) {
+					t.Parallel()
+					untilNoFault(t, func(n int) bool { return pushAndCrash(t, place, form, kind, n) })
 				})
-			})
+			}
 		}
 	}
+}
+
+func pushAndCrash(t *testing.T, place func(files.FS) files.FS, form form, kind archivetest.Fault, n int) (fired bool) {
+	t.Helper()
+	all := append([]file{history(2, "1\t0/1100000\tno recovery target specified\n")}, segments(2, 0x11, 1, 1)...)
+	for how, random := range crashes(n) {
+		disk := archivetest.NewMemory()
+		newArchive(t, disk, form, archive.Options{})
+		faulty := archivetest.NewFaulty(disk, n, kind)
+		acknowledged := pushAll(t, at(place(faulty), archive.Options{}), all)
+		disk.Crash(random)
+		wantSound(t, disk, acknowledged, all)
+		if t.Failed() {
+			t.Fatalf("operation %d, %s", n, how)
+		}
+		fired = faulty.Fired()
+	}
+	return fired
 }
 
 // The first pusher dies at operation n; the second one finds what is there and
@@ -130,31 +135,36 @@ func TestFoundCopySurvivesACrashBeforeItsWriterSyncedIt(t *testing.T) {
 func TestOfTwoConcurrentPushersEachReadsBackWhatWasAcknowledged(t *testing.T) {
 	ours := segments(2, 0x11, 1, 1)
 	for what, theirs := range map[string][]file{"same content": ours, "other content": segments(2, 0x11, 1, 2)} {
-		for _, form := range forms {
-			for _, kind := range archivetest.Faults {
-				t.Run(fmt.Sprint(what, form, kind), func(t *testing.T) {
-					t.Parallel()
-					untilNoFault(t, func(n int) bool { return pushBoth(t, form, kind, n, ours, theirs) })
-				})
+		for where, place := range places {
+			for _, form := range forms {
+				for _, kind := range archivetest.Faults {
+					t.Run(fmt.Sprint(what, where, form, kind), func(t *testing.T) {
+						t.Parallel()
+						untilNoFault(t, func(n int) bool { return pushBoth(t, place, form, kind, n, ours, theirs) })
+					})
+				}
 			}
 		}
 	}
 }
 
-func pushBoth(t *testing.T, form form, kind archivetest.Fault, n int, ours, theirs []file) (fired bool) {
+func pushBoth(t *testing.T, place func(files.FS) files.FS, form form, kind archivetest.Fault, n int, ours, theirs []file) (fired bool) {
 	t.Helper()
 	disk := archivetest.NewMemory()
 	newArchive(t, disk, form, archive.Options{})
 	faulty := archivetest.NewFaulty(disk, n, kind)
 	var mine, other []file
 	var wg sync.WaitGroup
-	wg.Go(func() { mine = pushAll(t, at(faulty, archive.Options{}), ours) })
-	wg.Go(func() { other = pushAll(t, at(disk, archive.Options{}), theirs) })
+	wg.Go(func() { mine = pushAll(t, at(place(faulty), archive.Options{}), ours) })
+	wg.Go(func() { other = pushAll(t, at(place(disk), archive.Options{}), theirs) })
 	wg.Wait()
 	disk.Crash(nil)
 	same := bytes.Equal(ours[0].content, theirs[0].content)
 	if !same && len(mine) > 0 && len(other) > 0 {
 		t.Fatalf("operation %d: both were told that their file is stored", n)
+	}
+	if stored := len(mine) + len(other); !faulty.Fired() && (same && stored != 2 || stored == 0) {
+		t.Errorf("nothing failed, and %d of two were told that their file is stored", stored)
 	}
 	for _, f := range slices.Concat(mine, other) {
 		wantFile(t, at(disk, archive.Options{}), f)

@@ -43,9 +43,10 @@ func (a *Archive) together(questions ...func() error) error {
 	return nil
 }
 
-// openWithMarker is openConfirmed: the marker, which a tree has, is asked for
-// before it is known that this is one.
-func (a *Archive) openWithMarker(ctx context.Context) (view, error) {
+// openConfirmed is open, with proof that the files are there that belong to the
+// identity. Far away the marker, which a tree has, is asked for before it is
+// known that this is one.
+func (a *Archive) openConfirmed(ctx context.Context) (view, error) {
 	if !a.isFar() {
 		v, err := a.open(ctx)
 		if err == nil {

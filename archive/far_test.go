@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
@@ -16,9 +15,7 @@ import (
 	"pitr/archive/wal"
 )
 
-func distant(fsys files.FS) *archive.Archive {
-	return at(archivetest.Distant{FS: fsys}, archive.Options{})
-}
+func distant(fsys files.FS) *archive.Archive { return at(afar(fsys), archive.Options{}) }
 
 // A far archive is asked several things at once, and a segment is encoded before
 // it is known how the archive wants it.
@@ -89,87 +86,6 @@ func TestFarArchiveRefusesTheSame(t *testing.T) {
 	}
 }
 
-func TestFarArchiveKeepsWhatItAcknowledged(t *testing.T) {
-	all := append([]file{history(2, "1\t0/1100000\tno recovery target specified\n")}, segments(2, 0x11, 1, 1)...)
-	for _, form := range forms {
-		for _, kind := range archivetest.Faults {
-			t.Run(fmt.Sprint(form, kind), func(t *testing.T) {
-				t.Parallel()
-				untilNoFault(t, func(n int) (fired bool) {
-					for _, random := range crashes(n) {
-						disk := archivetest.NewMemory()
-						newArchive(t, disk, form, archive.Options{})
-						faulty := archivetest.NewFaulty(disk, n, kind)
-						acknowledged := pushAll(t, distant(faulty), all)
-						disk.Crash(random)
-						wantSound(t, disk, acknowledged, all)
-						fired = faulty.Fired()
-					}
-					if t.Failed() {
-						t.Fatalf("operation %d", n)
-					}
-					return fired
-				})
-			})
-		}
-	}
-}
-
-func TestFarFaultWhileFetchingIsADoubt(t *testing.T) {
-	all := segments(1, 0x10, 3, 1)
-	for _, form := range forms {
-		for _, ask := range []wal.Name{all[1].name, wal.SegmentName(1, 0x13, mb)} {
-			disk := archivetest.NewMemory()
-			push(t, newArchive(t, disk, form, archive.Options{}), all...)
-			for _, kind := range archivetest.Faults {
-				untilNoFault(t, func(n int) bool {
-					faulty := archivetest.NewFaulty(disk, n, kind)
-					got, err := fetch(t.Context(), distant(faulty), ask)
-					if err == nil && !bytes.Equal(got, all[1].content) {
-						t.Errorf("%v, %s fails: wrong bytes", form, faulty.Failed())
-					}
-					if faulty.Fired() && !faulty.Harmless() && errors.Is(err, archive.ErrAbsent) {
-						t.Errorf("%v, %s fails: %v passes for absent", form, faulty.Failed(), err)
-					}
-					return faulty.Fired()
-				})
-			}
-		}
-	}
-}
-
-// Two pushers of one name far away: of two contents, at most one is acknowledged.
-func TestOfTwoFarPushersEachReadsBackWhatWasAcknowledged(t *testing.T) {
-	ours := segments(2, 0x11, 1, 1)[0]
-	for _, theirs := range []file{ours, segments(2, 0x11, 1, 2)[0]} {
-		for _, form := range forms {
-			for range 20 {
-				disk := archivetest.NewMemory()
-				newArchive(t, disk, form, archive.Options{})
-				errs := make([]error, 2)
-				var wg sync.WaitGroup
-				for i, f := range []file{ours, theirs} {
-					wg.Go(func() { _, errs[i] = distant(disk).Push(t.Context(), f.name, f.source()) })
-				}
-				wg.Wait()
-				disk.Crash(nil)
-				same := bytes.Equal(ours.content, theirs.content)
-				switch {
-				case same && (errs[0] != nil || errs[1] != nil):
-					t.Errorf("%v: the same content, and %v, %v", form, errs[0], errs[1])
-				case !same && (errs[0] == nil) == (errs[1] == nil):
-					t.Errorf("%v: got %v, %v, want one conflict", form, errs[0], errs[1])
-				}
-				for i, f := range []file{ours, theirs} {
-					if errs[i] == nil {
-						wantFile(t, at(disk, archive.Options{}), f)
-					}
-				}
-			}
-		}
-	}
-}
-
 // The source is not read any more once a push has come back.
 func TestPushLetsGoOfItsSource(t *testing.T) {
 	f := segments(2, 0x11, 1, 1)[0]
@@ -232,10 +148,10 @@ func TestVerifyPutsFindsALiar(t *testing.T) {
 		"stores something else": func(f files.File) files.File { return bent{f} },
 	} {
 		for _, form := range forms {
-			for _, wrap := range []func(files.FS) files.FS{func(f files.FS) files.FS { return f }, func(f files.FS) files.FS { return archivetest.Distant{FS: f} }} {
+			for _, place := range places {
 				disk := archivetest.NewMemory()
 				newArchive(t, disk, form, archive.Options{})
-				liar := wrap(hooked{FS: disk, create: func(_ string, real func() (files.File, error)) (files.File, error) {
+				liar := place(hooked{FS: disk, create: func(_ string, real func() (files.File, error)) (files.File, error) {
 					f, err := real()
 					if err != nil {
 						return nil, err
@@ -253,6 +169,22 @@ func TestVerifyPutsFindsALiar(t *testing.T) {
 	newArchive(t, disk, forms[0], archive.Options{})
 	if _, err := at(disk, archive.Options{VerifyPuts: true}).Push(t.Context(), f.name, f.source()); err != nil {
 		t.Errorf("an honest one: %v", err)
+	}
+}
+
+// Also of a .partial that is stored beside another one.
+func TestVerifyPutsLooksBeside(t *testing.T) {
+	one, other := segments(2, 0x11, 1, 1)[0], segments(2, 0x11, 1, 2)[0]
+	one.name, other.name = one.name.Partial(), other.name.Partial()
+	for _, form := range forms {
+		disk := archivetest.NewMemory()
+		push(t, newArchive(t, disk, form, archive.Options{}), one)
+		liar := hooked{FS: disk, create: func(_ string, real func() (files.File, error)) (files.File, error) {
+			f, err := real()
+			return bent{f}, err
+		}}
+		_, err := at(liar, archive.Options{VerifyPuts: true}).Push(t.Context(), other.name, other.source())
+		wantError(t, err, archive.ErrDamaged)
 	}
 }
 

@@ -14,22 +14,24 @@ import (
 // Every operation of a fetch fails once: never absent, never wrong bytes.
 func TestFaultWhileFetchingIsADoubt(t *testing.T) {
 	all := segments(1, 0x10, 3, 1)
-	for _, f := range forms {
-		for _, ask := range []wal.Name{all[1].name, wal.SegmentName(1, 0x13, mb)} {
-			disk := archivetest.NewMemory()
-			push(t, newArchive(t, disk, f, archive.Options{}), all...)
-			for _, kind := range archivetest.Faults {
-				untilNoFault(t, func(n int) bool {
-					faulty := archivetest.NewFaulty(disk, n, kind)
-					got, err := fetch(t.Context(), at(faulty, archive.Options{}), ask)
-					if err == nil && !bytes.Equal(got, all[1].content) {
-						t.Errorf("%v, %s fails: wrong bytes", f, faulty.Failed())
-					}
-					if faulty.Fired() && !faulty.Harmless() && errors.Is(err, archive.ErrAbsent) {
-						t.Errorf("%v, %s fails: %v passes for absent", f, faulty.Failed(), err)
-					}
-					return faulty.Fired()
-				})
+	for where, place := range places {
+		for _, f := range forms {
+			for _, ask := range []wal.Name{all[1].name, wal.SegmentName(1, 0x13, mb)} {
+				disk := archivetest.NewMemory()
+				push(t, newArchive(t, disk, f, archive.Options{}), all...)
+				for _, kind := range archivetest.Faults {
+					untilNoFault(t, func(n int) bool {
+						faulty := archivetest.NewFaulty(disk, n, kind)
+						got, err := fetch(t.Context(), at(place(faulty), archive.Options{}), ask)
+						if err == nil && !bytes.Equal(got, all[1].content) {
+							t.Errorf("%s, %v, %s fails: wrong bytes", where, f, faulty.Failed())
+						}
+						if faulty.Fired() && !faulty.Harmless() && errors.Is(err, archive.ErrAbsent) {
+							t.Errorf("%s, %v, %s fails: %v passes for absent", where, f, faulty.Failed(), err)
+						}
+						return faulty.Fired()
+					})
+				}
 			}
 		}
 	}

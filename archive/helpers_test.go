@@ -32,6 +32,15 @@ func (f form) String() string { return string(f.layout) + "-" + string(f.codec) 
 
 var forms = []form{{archive.Tree, archive.Zstd}, {archive.Tree, archive.None}, {archive.Flat, archive.None}}
 
+// places are where a file system lies. Far away an archive is asked several
+// things at the same time.
+var places = map[string]func(files.FS) files.FS{
+	"near": func(fsys files.FS) files.FS { return fsys },
+	"far":  afar,
+}
+
+func afar(fsys files.FS) files.FS { return archivetest.Distant{FS: fsys} }
+
 func identity(f form) archive.Identity {
 	return archive.Identity{
 		SystemID: systemID, Major: 15, SegmentSize: mb, Layout: f.layout, Codec: f.codec,

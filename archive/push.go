@@ -81,6 +81,9 @@ func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 	if err != nil {
 		return Pushed{}, fmt.Errorf("stored, but where? %w", err)
 	}
+	if v.opts.VerifyPuts && done.size >= 0 {
+		return done, v.readBack(ctx, done.place, src)
+	}
 	return done, nil
 }
 
@@ -95,7 +98,7 @@ func (v view) stands(ctx context.Context, done Pushed) error {
 	case err != nil:
 		return err
 	case done.size >= 0 && info.Size() != done.size:
-		return fmt.Errorf("%s has %d bytes, and %d were written", done.place, info.Size(), done.size)
+		return fmt.Errorf("%w: %s has %d bytes, and %d were written", ErrDamaged, done.place, info.Size(), done.size)
 	}
 	return nil
 }
@@ -145,8 +148,6 @@ func (v view) put(ctx context.Context, name wal.Name, src Source) (Pushed, error
 		return v.settle(ctx, name, src)
 	case err != nil:
 		return Pushed{}, err
-	case v.opts.VerifyPuts:
-		return done, v.readBack(ctx, done.place, src)
 	}
 	return done, nil
 }

@@ -14,6 +14,10 @@ import (
 // copyBuffer is how many bytes move at a time where nothing is compressed.
 const copyBuffer = 256 << 10
 
+// Copy writes all of a source to w. One that ends early is an error, not a shorter
+// file. When ctx ends, its cause.
+func Copy(ctx context.Context, w io.Writer, src Source) error { return copyRaw(ctx, w, whole(src)) }
+
 // copyRaw copies src to w until its end or that of ctx.
 func copyRaw(ctx context.Context, w io.Writer, src io.Reader) error {
 	buf := make([]byte, copyBuffer)

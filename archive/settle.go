@@ -30,8 +30,7 @@ func (v view) settle(ctx context.Context, name wal.Name, src Source) (Pushed, er
 	case err != nil && !errors.Is(err, ErrDamaged):
 		return Pushed{}, err
 	case name.Kind() == wal.KindPartial:
-		done.place = v.id.beside(name, ours.SHA256)
-		return done, v.putBeside(ctx, name, ours, src, err)
+		return v.putBeside(ctx, done, ours, src, err)
 	}
 	if unfinished := v.finished(ctx, name, done.Walk); errors.Is(unfinished, errUnfinished) {
 		return v.keepPartial(ctx, name, src, done.Walk)
@@ -69,21 +68,23 @@ func damagedConflict(name wal.Name, damage error) error {
 // of its SHA-256. Two standbys that are promoted in one segment, one after the
 // other, write such files, and PostgreSQL never asks for them: refusing the
 // second would stop its server's archiving for nothing.
-func (v view) putBeside(ctx context.Context, name wal.Name, ours codec.Digest, src Source, damage error) error {
-	beside := v.id.beside(name, ours.SHA256)
-	err := v.store.Put(ctx, beside, func(w io.Writer) error { return v.encode(ctx, w, whole(src)) })
+func (v view) putBeside(ctx context.Context, done Pushed, ours codec.Digest, src Source, damage error) (Pushed, error) {
+	name, beside := done.As, v.id.beside(done.As, ours.SHA256)
+	done.place, done.size = beside, 0
+	err := v.store.Put(ctx, beside, func(w io.Writer) error { return v.encode(ctx, &counting{w, &done.size}, whole(src)) })
 	if errors.Is(err, fs.ErrExist) {
+		done.size = -1
 		err = v.settleBeside(ctx, beside, ours)
 	}
 	if err != nil {
-		return err
+		return Pushed{}, err
 	}
 	if damage != nil {
 		v.opts.Log.Warn("the partial segment that is there is damaged; this one was stored beside it", "archive", v.name, "file", name, "as", beside, "damage", damage)
-		return nil
+		return done, nil
 	}
 	v.opts.Log.Warn("another partial segment of this name is there; this one was stored beside it", "archive", v.name, "file", name, "as", beside)
-	return nil
+	return done, nil
 }
 
 func (v view) settleBeside(ctx context.Context, beside string, ours codec.Digest) error {

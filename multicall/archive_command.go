@@ -43,8 +43,8 @@ func push(ctx context.Context, cfg Config, log *slog.Logger, path string) error 
 	if err := cfg.NeedArchive(); err != nil {
 		return err
 	}
-	if cfg.State == "offline" {
-		return hint(fmt.Errorf("push %s: %w", filepath.Base(path), ErrOffline), "pg_wal grows until it is online again")
+	if err := cfg.mustBeOnline(path); err != nil {
+		return err
 	}
 	pgdata := dataDirectory(cfg.PGData)
 	if err := mustBeConfigured(pgdata, cfg.PGData); err != nil {
@@ -59,7 +59,7 @@ func push(ctx context.Context, cfg Config, log *slog.Logger, path string) error 
 		return err
 	}
 	defer f.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.PushTimeout, fmt.Errorf("push_timeout of %s is over", cfg.PushTimeout))
+	ctx, cancel := cfg.withinPushTimeout(ctx)
 	defer cancel()
 	set := cfg.archives(cfg.Archive, cluster, log)
 	done, err := set.Push(ctx, f.name, f)
@@ -72,6 +72,18 @@ func push(ctx context.Context, cfg Config, log *slog.Logger, path string) error 
 	}
 	sayPushed(log, f.name, done)
 	return nil
+}
+
+// mustBeOnline refuses a file while the configuration says so.
+func (c Config) mustBeOnline(path string) error {
+	if c.State != "offline" {
+		return nil
+	}
+	return hint(fmt.Errorf("%s: %w", filepath.Base(path), ErrOffline), "pg_wal grows until it is online again")
+}
+
+func (c Config) withinPushTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, c.PushTimeout, fmt.Errorf("push_timeout of %s is over", c.PushTimeout))
 }
 
 // neverBegan tells whether a segment is what a promotion left that was

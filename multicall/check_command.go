@@ -113,7 +113,7 @@ var transparent = []string{"exec", "command", "env", "nice", "ionice"}
 // readCall reads a simple command as a call of an applet, under its own name or
 // as pitr's first argument.
 func readCall(c *syntax.CallExpr, applet string) (shellCall, error) {
-	words, err := literals(c.Args)
+	words, err := readWords(c.Args, literal)
 	if err != nil {
 		return shellCall{}, err
 	}
@@ -141,18 +141,6 @@ func readCall(c *syntax.CallExpr, applet string) (shellCall, error) {
 }
 
 func isPitr(program string) bool { return strings.HasPrefix(filepath.Base(program), "pitr") }
-
-func literals(words []*syntax.Word) ([]string, error) {
-	var all []string
-	for _, w := range words {
-		text, err := literal(w)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, text)
-	}
-	return all, nil
-}
 
 // literal is a word without its quotes, as PostgreSQL gives it to the shell:
 // %% is %.

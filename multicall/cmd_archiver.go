@@ -3,7 +3,6 @@ package multicall
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,8 +62,8 @@ func runCmdArchiver(ctx context.Context, c *call) error {
 // ship ships one file of pg_wal to every slave, or into its queue, within
 // push_timeout.
 func (c *call) ship(ctx context.Context, cfg Config, path string) error {
-	if cfg.State == "offline" {
-		return hint(fmt.Errorf("ship %s: %w", filepath.Base(path), ErrOffline), "pg_wal grows until it is online again")
+	if err := cfg.mustBeOnline(path); err != nil {
+		return err
 	}
 	cluster, err := slaveCluster(cfg)
 	if err != nil {
@@ -75,7 +74,7 @@ func (c *call) ship(ctx context.Context, cfg Config, path string) error {
 		return err
 	}
 	defer f.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.PushTimeout, fmt.Errorf("push_timeout of %s is over", cfg.PushTimeout))
+	ctx, cancel := cfg.withinPushTimeout(ctx)
 	defer cancel()
 	s := c.shipper(cfg, cluster)
 	if errors.Is(archive.Inspect(f.name, f, cluster), archive.ErrForeign) && neverShipped(ctx, cfg, s, f) {

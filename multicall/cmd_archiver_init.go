@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -72,13 +71,13 @@ func makeQueues(ctx context.Context, cfg Config) error {
 
 // initSlave makes the archive on a slave, unless it is there and fits.
 func (c *call) initSlave(ctx context.Context, cfg Config, slave string, cluster archive.Cluster) error {
-	over := fmt.Errorf("push_timeout of %s is over", cfg.PushTimeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, cfg.PushTimeout, over)
+	ctx, cancel := cfg.withinPushTimeout(ctx)
 	defer cancel()
 	u := c.slaveURL(cfg, slave)
 	cfg.Layout = string(archive.Flat)
-	set := cfg.archives([]*url.URL{u}, cluster, c.log)
-	_, err := set[0].Identity(ctx)
+	dir := cfg.filesAt(u, c.log)
+	a := cfg.archiveIn(dir, u, cluster, c.log)
+	_, err := a.Identity(ctx)
 	if err == nil {
 		fmt.Fprintf(c.stdout, "%s is an archive of this cluster already\n", u)
 		return nil
@@ -86,11 +85,11 @@ func (c *call) initSlave(ctx context.Context, cfg Config, slave string, cluster 
 	if !errors.Is(err, archive.ErrNoIdentity) {
 		return err
 	}
-	if err := cfg.initAt(ctx, u, "", flatIdentity(cluster), c.log); err != nil {
+	if err := initIn(ctx, dir, u, flatIdentity(cluster)); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.stdout, "%s is now the archive of system identifier %d\n", u, cluster.SystemID)
-	return pushHistories(ctx, set, dataDirectory(cfg.PGData), c.stdout)
+	return pushHistories(ctx, archive.Set{a}, dataDirectory(cfg.PGData), c.stdout)
 }
 
 func flatIdentity(cluster archive.Cluster) archive.Identity {

@@ -147,7 +147,11 @@ func (c Config) initAt(ctx context.Context, u *url.URL, pgdata string, id archiv
 	if u.Scheme == "file" && pgdata != "" && lies(filepath.Dir(u.Path), pgdata) {
 		return archiveInPGData(u, pgdata)
 	}
-	root := c.filesAt(u, log)
+	return initIn(ctx, c.filesAt(u, log), u, id)
+}
+
+// initIn makes the directory of a URL an archive.
+func initIn(ctx context.Context, root files.FS, u *url.URL, id archive.Identity) error {
 	if err := makeRoot(ctx, root, u); err != nil {
 		return err
 	}

@@ -119,17 +119,12 @@ func (p program) command(message string) []string {
 // argument of its only command, which does not look at the message by itself,
 // and does not take it for a script.
 func takesArgument(script string) bool {
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX), syntax.KeepComments(true)).Parse(strings.NewReader(script), "")
-	if err != nil || len(file.Stmts) != 1 || len(file.Last) > 0 {
-		return false
-	}
-	s := file.Stmts[0]
-	call, simple := s.Cmd.(*syntax.CallExpr)
-	if !simple || len(call.Args) == 0 || s.Background || s.Semicolon.IsValid() || len(s.Comments) > 0 || int(s.End().Offset()) != len(script) {
+	s, call, simple := simpleCommand(script)
+	if !simple || s.Semicolon.IsValid() || int(s.End().Offset()) != len(script) {
 		return false
 	}
 	takes := call.Args[0].Lit() != "eval"
-	syntax.Walk(file, func(n syntax.Node) bool {
+	syntax.Walk(s, func(n syntax.Node) bool {
 		switch n := n.(type) {
 		case *syntax.ParamExp:
 			takes = takes && !slices.Contains([]string{"1", "@", "*", "PITR_EVENT_MESSAGE"}, n.Param.Value)

@@ -43,27 +43,40 @@ func shellError(err error) error {
 	return err
 }
 
-// plainWords splits a simple command into its words, as sh would; false if
-// there is more to it.
-func plainWords(v string) ([]string, bool) {
-	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX), syntax.KeepComments(true)).Parse(strings.NewReader(v), "")
+// simpleCommand reads a script that is one simple command, with nothing before,
+// behind or beside it.
+func simpleCommand(script string) (*syntax.Stmt, *syntax.CallExpr, bool) {
+	file, err := syntax.NewParser(syntax.Variant(syntax.LangPOSIX), syntax.KeepComments(true)).Parse(strings.NewReader(script), "")
 	if err != nil || len(file.Stmts) != 1 || len(file.Last) > 0 {
-		return nil, false
+		return nil, nil, false
 	}
 	s := file.Stmts[0]
 	call, simple := s.Cmd.(*syntax.CallExpr)
-	if !simple || s.Negated || s.Background || len(s.Redirs) > 0 || len(s.Comments) > 0 || len(call.Assigns) > 0 || len(call.Args) == 0 {
+	return s, call, simple && len(call.Args) > 0 && !s.Background && len(s.Comments) == 0
+}
+
+// plainWords splits a simple command into its words, as sh would; false if
+// there is more to it.
+func plainWords(v string) ([]string, bool) {
+	s, call, simple := simpleCommand(v)
+	if !simple || s.Negated || len(s.Redirs) > 0 || len(call.Assigns) > 0 {
 		return nil, false
 	}
-	var words []string
-	for _, w := range call.Args {
-		text, err := plainWord(w)
+	words, err := readWords(call.Args, plainWord)
+	return words, err == nil
+}
+
+// readWords reads each word, or none.
+func readWords(words []*syntax.Word, read func(*syntax.Word) (string, error)) ([]string, error) {
+	var all []string
+	for _, w := range words {
+		text, err := read(w)
 		if err != nil {
-			return nil, false
+			return nil, err
 		}
-		words = append(words, text)
+		all = append(all, text)
 	}
-	return words, true
+	return all, nil
 }
 
 // plainWord is a word without its quotes; an error if sh would replace

@@ -180,6 +180,11 @@ func (m *Memory) Mkdir(ctx context.Context, name string) error {
 
 // Publish moves a file to a free name.
 func (m *Memory) Publish(ctx context.Context, from, to string) error {
+	return m.move(ctx, from, func() (*node, error) { return m.parent("rename", to) }, to)
+}
+
+// move moves a file into the directory that into finds.
+func (m *Memory) move(ctx context.Context, from string, into func() (*node, error), to string) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
@@ -189,7 +194,7 @@ func (m *Memory) Publish(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := m.parent("rename", to)
+	dir, err := into()
 	if err != nil {
 		return err
 	}

@@ -46,26 +46,7 @@ func (m *Memory) Link(ctx context.Context, from, to string) error {
 
 // Replace moves a file to a name, free or not.
 func (m *Memory) Replace(ctx context.Context, from, to string) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n, err := m.find("rename", from)
-	if err != nil {
-		return err
-	}
-	dir, err := m.find("rename", path.Dir(to))
-	if err != nil {
-		return err
-	}
-	old, err := m.find("rename", path.Dir(from))
-	if err != nil {
-		return err
-	}
-	delete(old.names, path.Base(from))
-	dir.names[path.Base(to)] = n
-	return nil
+	return m.move(ctx, from, func() (*node, error) { return m.find("rename", path.Dir(to)) }, to)
 }
 
 // Lock takes the lock of a name, and waits for it until ctx ends. It is gone

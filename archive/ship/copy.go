@@ -33,7 +33,7 @@ func (c *copyOnce) place(ctx context.Context, at string) error {
 	}
 	err = c.disk.Link(ctx, temp, at)
 	if noLinks(err) {
-		return files.NewStore(c.disk, c.writer).Put(ctx, at, func(w io.Writer) error { return c.write(ctx, w) })
+		return files.NewStore(c.disk, c.writer).Put(ctx, at, func(w io.Writer) error { return archive.Copy(ctx, w, c.src) })
 	}
 	if err != nil {
 		return err
@@ -77,34 +77,13 @@ func (c *copyOnce) make(ctx context.Context, temp string) error {
 	if err != nil {
 		return err
 	}
-	if err := c.write(ctx, f); err != nil {
+	if err := archive.Copy(ctx, f, c.src); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if err := f.Sync(); err != nil {
 		return errors.Join(fmt.Errorf("sync: %w", err), f.Close())
 	}
 	return f.Close()
-}
-
-// write writes all of the file. A source that ends early is an error, not a
-// shorter file.
-func (c *copyOnce) write(ctx context.Context, w io.Writer) error {
-	const piece = 1 << 20
-	buf := make([]byte, min(piece, c.src.Size()))
-	for at := int64(0); at < c.src.Size(); {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		n := min(piece, c.src.Size()-at)
-		if err := readFull(c.src, buf[:n], at); err != nil {
-			return err
-		}
-		if _, err := w.Write(buf[:n]); err != nil {
-			return err
-		}
-		at += n
-	}
-	return nil
 }
 
 // drop removes the copy's own name; the queues have theirs. One that cannot be
