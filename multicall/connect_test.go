@@ -58,7 +58,7 @@ func TestSSHCommandIsRunWithoutAShell(t *testing.T) {
 	if string(text) != want {
 		t.Errorf("got %q, want %q", text, want)
 	}
-	wantEnded(t, args)
+	wantEnded(t, args+".pid")
 }
 
 func TestSSHCommandThatFails(t *testing.T) {
@@ -69,7 +69,7 @@ func TestSSHCommandThatFails(t *testing.T) {
 		"is no sftp":  {"echo Welcome", "no SFTP"},
 		"leaves late": {"head -c 5 >/dev/null; echo 'Connection reset' >&2; exit 255", "Connection reset"},
 		"leaves a child that holds its standard error": {"sleep 100 & echo 'Gone' >&2; exit 255", "Gone"},
-		"hangs with a child":                           {"sleep 100 & wait", "no answer within ssh_timeout"},
+		"hangs with a child":                           {"sleep 100 & echo $! >$0.child; wait", "no answer within ssh_timeout"},
 		"draws on the terminal":                        {"printf '\\033]0;owned\\007' >&2; exit 255", `\x1b]0;owned\a`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -82,7 +82,10 @@ func TestSSHCommandThatFails(t *testing.T) {
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("it took %s", took)
 			}
-			wantEnded(t, args)
+			wantEnded(t, args+".pid")
+			if strings.Contains(c.script, ".child") {
+				wantEnded(t, ssh+".child")
+			}
 		})
 	}
 	status, stderr := over(t, "/nonexistent/ssh", "/nowhere/archive", "wal", "list")
@@ -91,15 +94,17 @@ func TestSSHCommandThatFails(t *testing.T) {
 	}
 }
 
-// wantEnded wants the program to have ended before pitr did: somebody else's
-// child would be adopted by PID 1.
-func wantEnded(t *testing.T, args string) {
+// wantEnded wants the process whose number a file holds to have ended before pitr
+// did: somebody else's child would be adopted by PID 1.
+func wantEnded(t *testing.T, file string) {
 	t.Helper()
-	pid, err := os.ReadFile(args + ".pid")
+	pid, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat("/proc/" + strings.TrimSpace(string(pid))); err == nil {
-		t.Errorf("process %s is still there", pid)
+	// One that has ended may wait for PID 1 to notice.
+	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+	if err == nil && !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("process %s is still there: %s", pid, stat)
 	}
 }

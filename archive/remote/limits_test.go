@@ -203,22 +203,35 @@ func TestNamesTooLongToHold(t *testing.T) {
 }
 
 // A process that was stopped for a while asks before it gives a connection up.
-func TestKeepAliveAsksFirst(t *testing.T) {
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
-	q := newQuickConn(a)
-	asked, failed, lost := make(chan nothing, 10), make(chan error, 1), make(chan struct{})
-	defer close(lost)
-	hang := make(chan nothing)
-	defer close(hang)
-	go q.keepAlive(func() { asked <- nothing{}; <-hang }, func(err error) { failed <- err }, 200*time.Millisecond, lost)
-	select {
-	case <-failed:
-		if len(asked) == 0 {
-			t.Error("given up without a question")
+func TestSilenceIsAskedAboutFirst(t *testing.T) {
+	const timeout = 8 * time.Second
+	start := time.Now()
+	at := func(seconds int) time.Time { return start.Add(time.Duration(seconds) * time.Second) }
+	is := silence{since: start}
+	for _, step := range []struct {
+		seconds int
+		moved   int64
+		want    int
+	}{
+		{1, 0, keepWaiting}, {3, 0, keepWaiting},
+		{100, 0, askNow},      // stopped in between
+		{101, 1, keepWaiting}, // the question went out
+		{105, 1, keepWaiting}, {108, 1, keepWaiting},
+		{109, 1, giveUp},
+	} {
+		if got := is.next(step.moved, at(step.seconds), timeout); got != step.want {
+			t.Errorf("after %d s: got %d, want %d", step.seconds, got, step.want)
 		}
-	case <-time.After(5 * time.Second):
-		t.Error("a silent host was not noticed")
+	}
+	answered := silence{since: start}
+	if got := answered.next(0, at(5), timeout); got != askNow {
+		t.Errorf("got %d, want a question", got)
+	}
+	answered.answered.Store(true)
+	if got := answered.next(2, at(6), timeout); got != keepWaiting {
+		t.Errorf("answered: got %d", got)
+	}
+	if got := answered.next(2, at(10), timeout); got != askNow {
+		t.Errorf("got %d, want another question", got)
 	}
 }

@@ -130,25 +130,53 @@ func (q *quickConn) Write(p []byte) (int, error) {
 func (q *quickConn) keepAlive(ask func(), fail func(error), timeout time.Duration, lost <-chan struct{}) {
 	tick := time.NewTicker(max(timeout/8, time.Millisecond))
 	defer tick.Stop()
-	seen, since := q.moved.Load(), time.Now()
-	var asking atomic.Bool
-	var asked time.Time
+	is := silence{moved: q.moved.Load(), since: time.Now()}
 	for {
 		select {
 		case <-lost:
 			return
 		case <-tick.C:
 		}
-		switch now := q.moved.Load(); {
-		case now != seen:
-			seen, since = now, time.Now()
-		// Only after it was asked: this process may have been stopped meanwhile.
-		case asking.Load() && time.Since(since) >= timeout && time.Since(asked) >= timeout/2:
+		switch is.next(q.moved.Load(), time.Now(), timeout) {
+		case askNow:
+			go func() { ask(); is.answered.Store(true) }()
+		case giveUp:
 			fail(fmt.Errorf("the host has been silent for %s", timeout))
 			return
-		case time.Since(since) >= timeout/2 && asking.CompareAndSwap(false, true):
-			asked = time.Now()
-			go func() { ask(); asking.Store(false) }()
 		}
 	}
+}
+
+// silence is for how long nothing has moved, and whether somebody was asked.
+type silence struct {
+	moved    int64
+	since    time.Time
+	asked    time.Time   // zero: nobody was
+	answered atomic.Bool // since asked
+}
+
+// what keepAlive does next.
+const (
+	keepWaiting = iota
+	askNow
+	giveUp
+)
+
+// next decides. It gives up only a while after it has asked: this process may
+// have been stopped meanwhile.
+func (s *silence) next(moved int64, now time.Time, timeout time.Duration) int {
+	if s.answered.Swap(false) {
+		s.asked = time.Time{}
+	}
+	idle := now.Sub(s.since)
+	switch {
+	case moved != s.moved:
+		s.moved, s.since = moved, now
+	case !s.asked.IsZero() && idle >= timeout && now.Sub(s.asked) >= timeout/2:
+		return giveUp
+	case s.asked.IsZero() && idle >= timeout/2:
+		s.asked = now
+		return askNow
+	}
+	return keepWaiting
 }
