@@ -303,16 +303,23 @@ func short(fsys files.FS, keep func(string) bool) files.FS {
 }
 
 func TestListingThatIsCutShortProvesNothing(t *testing.T) {
-	all := segments(1, 0x10, 3, 1)
-	for _, f := range forms {
-		disk := archivetest.NewMemory()
-		push(t, newArchive(t, disk, f, archive.Options{}), all...)
-		drop(t, disk, stored(f, all[1].name))
-		for what, keep := range map[string]func(string) bool{
-			"without the archive's own file": func(name string) bool { return !strings.HasPrefix(name, "archive.") },
-			"without the next segment":       func(name string) bool { return !strings.HasPrefix(name, all[2].name.String()) },
-		} {
-			_, err := fetch(t.Context(), at(short(disk, keep), archive.Options{}), all[1].name)
+	all := segments(1, 0x10, 4, 1)
+	is := func(name string, n int) bool { return strings.HasPrefix(name, all[n].name.String()) }
+	for what, c := range map[string]struct {
+		gone   []file
+		listed func(name string) bool
+	}{
+		"without later segments": {all[1:2], func(name string) bool { return !is(name, 2) && !is(name, 3) }},
+		// The next one is missing too, and those after it are not asked for.
+		"without the archive's own file": {all[1:3], func(name string) bool { return !is(name, 3) && !strings.HasPrefix(name, "archive.") }},
+	} {
+		for _, f := range forms {
+			disk := archivetest.NewMemory()
+			push(t, newArchive(t, disk, f, archive.Options{}), all...)
+			for _, one := range c.gone {
+				drop(t, disk, stored(f, one.name))
+			}
+			_, err := fetch(t.Context(), at(short(disk, c.listed), archive.Options{}), all[1].name)
 			if err == nil || errors.Is(err, archive.ErrAbsent) {
 				t.Errorf("%v, %s: got %v, want a doubt", f, what, err)
 			}

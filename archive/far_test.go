@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pitr/archive"
 	"pitr/archive/archivetest"
@@ -252,5 +253,30 @@ func TestFarListingThatIsCutShortProvesNothing(t *testing.T) {
 		}
 		_, err := fetch(t.Context(), at(archivetest.Distant{FS: short(disk, first)}, archive.Options{}), all[1].name)
 		wantError(t, err, archive.ErrGap, archive.ErrAbsent)
+	}
+}
+
+// patient is a far file system that is slow to create: it waits until nobody
+// wants the file any more.
+type patient struct{ archivetest.Distant }
+
+func (p patient) Create(ctx context.Context, name string) (files.File, error) {
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-time.After(10 * time.Second):
+		return p.Distant.Create(ctx, name)
+	}
+}
+
+// What stands there is not sent to its end.
+func TestFarPushStopsSendingWhatStandsThere(t *testing.T) {
+	f := segments(2, 0x11, 1, 1)[0]
+	disk := archivetest.NewMemory()
+	push(t, newArchive(t, disk, forms[0], archive.Options{}), f)
+	began := time.Now()
+	done, err := at(patient{archivetest.Distant{FS: disk}}, archive.Options{}).Push(t.Context(), f.name, f.source())
+	if err != nil || !done.Found || time.Since(began) > 5*time.Second {
+		t.Errorf("got %+v, error %v after %s, want it found at once", done, err, time.Since(began))
 	}
 }

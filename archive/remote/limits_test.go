@@ -171,26 +171,59 @@ func TestReadAfterCloseIsAnError(t *testing.T) {
 
 // A create that nobody waits for any more leaves no file.
 func TestAbandonedCreateLeavesNothing(t *testing.T) {
-	s := newServer(t, openSSH)
-	f := s.newFS()
-	for i := range 100 {
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(time.Duration(i)*10*time.Microsecond, cancel)
-		if w, err := f.Create(ctx, fmt.Sprint(".tmp-", i)); err == nil {
-			_ = w.Close()
-			if err := f.Remove(t.Context(), fmt.Sprint(".tmp-", i)); err != nil {
-				t.Error(err)
-			}
+	const fxpRemove = 13
+	opened, answer, removed := make(chan nothing), make(chan nothing), make(chan nothing, 1)
+	s := newServer(t, betweenPackets(func(p []byte) []byte {
+		switch p[0] {
+		case fxpOpen:
+			opened <- nothing{}
+			<-answer
+		case fxpRemove:
+			removed <- nothing{}
 		}
+		return nil
+	}))
+	f := s.newFS()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-opened
 		cancel()
+	}()
+	if _, err := f.Create(ctx, ".tmp-a"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	if err := f.Close(); err != nil {
-		t.Error(err)
+	close(answer) // now it is made
+	select {
+	case <-removed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it was not removed")
 	}
-	s.stop()
-	left, err := os.ReadDir(s.root())
-	if err != nil || len(left) > 0 {
-		t.Errorf("%d files are left, error %v", len(left), err)
+	// The server does one thing after the other.
+	if _, err := f.Stat(t.Context(), ".tmp-a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want that it is gone", err)
+	}
+}
+
+// A server that cannot sync is refused, unless that is allowed.
+func TestServerThatCannotSync(t *testing.T) {
+	s := newServer(t, plain)
+	store := func(allow bool) *files.Store {
+		return files.NewStore(s.newFS(func(o *Options) { o.AllowNoSync = allow }), local.Writer())
+	}
+	put := func(s *files.Store) error {
+		return s.Put(t.Context(), "wal/a", func(w io.Writer) error { _, err := io.WriteString(w, "a"); return err })
+	}
+	if err := put(store(false)); !errors.Is(err, ErrNoSync) || !strings.Contains(hints(err), "allow_no_fsync") {
+		t.Errorf("put: got %v, want %v and its hint", err, ErrNoSync)
+	}
+	if _, err := os.Stat(filepath.Join(s.root(), "wal", "a")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
+	if err := put(store(true)); err != nil {
+		t.Errorf("allowed: %v", err)
+	}
+	if err := store(false).Sync(t.Context(), "wal/a"); !errors.Is(err, ErrNoSync) {
+		t.Errorf("sync: got %v, want %v", err, ErrNoSync)
 	}
 }
 
