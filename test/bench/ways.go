@@ -98,7 +98,7 @@ func getPitr(f *far, name, to string) *exec.Cmd { return f.pitr("restore_command
 
 func storedPitr(f *far, segment string) error {
 	name := filepath.Base(segment)
-	return silent(exec.Command("sh", "-c", `zstd -dcq "$1" | cmp - "$2"`, "sh", filepath.Join(f.path("archive"), "wal", name[:16], name+".zst"), segment))
+	return sameZstd(segment, filepath.Join(f.path("archive"), "wal", name[:16], name+".zst"))
 }
 
 // setUpPgBackRest writes the two configurations: that of the server, whose
