@@ -98,6 +98,14 @@ func (in *Intake) open(ctx context.Context) (view, error) {
 	return v, nil
 }
 
+// Compresses tells whether files of this archive are compressed, as far as it is
+// known: an archive that was not asked yet may.
+func (in *Intake) Compresses() bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.archive.opts.Layout != Flat && (in.read.IsZero() || in.door.id.Codec == Zstd)
+}
+
 // Shut has the identity read again by the next file: after a failure nothing is
 // taken for granted.
 func (in *Intake) Shut() {
