@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"pitr/archive/codec"
@@ -40,6 +41,11 @@ type Archive struct {
 	name  string
 	store Store
 	opts  Options
+	// encoder compresses its files.
+	encoder struct {
+		mu   sync.Mutex // guards made
+		made *codec.Encoder
+	}
 }
 
 // New returns the archive in a store. name is how messages call it: its URL.
@@ -69,8 +75,8 @@ type view struct {
 	// watch sees every byte that is read: also those of another segment that
 	// verifying this one needs.
 	watch io.Writer
-	// early is the file to be pushed, encoded already, or nil.
-	early *ahead
+	// early is the file to be pushed, as it is being encoded already, or nil.
+	early *share
 }
 
 // open reads the identity. Every operation begins with it: what a directory
@@ -256,7 +262,7 @@ func (v view) encoder() (*codec.Encoder, error) {
 	if v.id.Codec != Zstd {
 		return nil, nil
 	}
-	return codec.NewEncoder(v.opts.CompressLevel)
+	return v.compressor()
 }
 
 // errNoAnswer says that a call outlived its budget: the disk hangs, or is slow.

@@ -53,7 +53,7 @@ func (a *Archive) Push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 
 func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
 	early := a.encodeAhead(ctx, name, src)
-	defer early.drop()
+	defer early.Stop()
 	v, err := a.openWritable(ctx)
 	if err != nil {
 		return Pushed{}, err
@@ -61,9 +61,7 @@ func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 	if err := v.inspect(name, src); err != nil {
 		return Pushed{}, err
 	}
-	if early.fits(v.id) {
-		v.early = early
-	}
+	v.early = early.share().suits(v.id)
 	var done Pushed
 	err = a.together(
 		func() error { v.sweep(ctx); return nil },
@@ -166,11 +164,12 @@ func (c *counting) Write(p []byte) (int, error) {
 
 // write writes the stored form of a file, and tells what its records look like.
 func (v view) write(ctx context.Context, w io.Writer, name wal.Name, src Source) (wal.Walk, error) {
-	if v.early != nil && v.early.take() {
-		if err := v.early.writeTo(w); err != nil {
+	if early := v.early.take(); early != nil {
+		defer early.leave()
+		if err := early.writeTo(w); err != nil {
 			return wal.Walk{}, err
 		}
-		return v.early.walk, nil
+		return early.of.walk, nil
 	}
 	walker := newWalkerFor(name, v.id.SegmentSize)
 	err := v.encode(ctx, w, io.TeeReader(whole(src), walker))

@@ -26,6 +26,9 @@ type archiveCommandCLI struct {
 
 // runArchiveCommand is archive_command.
 func runArchiveCommand(ctx context.Context, c *call) error {
+	if err := c.pushPlainly(ctx); !errors.Is(err, errNoAgent) {
+		return err
+	}
 	var cli archiveCommandCLI
 	if _, err := c.parse(&cli, "Store one file of pg_wal, durably, in every configured archive."); err != nil {
 		return err
@@ -34,7 +37,9 @@ func runArchiveCommand(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return push(ctx, cfg, c.log, cli.Path)
+	return c.throughAgent(ctx, cfg, settingWords(&cli.settingFlags), cli.Path, func(ctx context.Context) error {
+		return push(ctx, cfg, c.log, cli.Path)
+	})
 }
 
 // push stores one file of pg_wal in every configured archive, within

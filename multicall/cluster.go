@@ -108,7 +108,12 @@ func (c Config) archives(urls []*url.URL, cluster archive.Cluster, log *slog.Log
 
 // archiveIn is the archive in a directory that is open already.
 func (c Config) archiveIn(dir files.FS, u *url.URL, cluster archive.Cluster, log *slog.Logger) *archive.Archive {
-	return archive.New(u.String(), files.NewStore(dir, local.Writer()), archive.Options{
+	return c.archiveOf(files.NewStore(dir, local.Writer()), u, cluster, log)
+}
+
+// archiveOf is the archive in a store.
+func (c Config) archiveOf(store archive.Store, u *url.URL, cluster archive.Cluster, log *slog.Logger) *archive.Archive {
+	return archive.New(u.String(), store, archive.Options{
 		Cluster:       cluster,
 		Layout:        archive.Layout(c.Layout),
 		GapIsEnd:      c.RestoreGap == "end",

@@ -27,6 +27,8 @@ type Config struct {
 	PushTimeout   time.Duration
 	State         string // "online" or "offline"
 	Debug         bool
+	Agent         string // "auto", "external" or "off"
+	AgentDir      string // absolute, or ""
 
 	// For archives over SSH.
 	IdentityFiles  []string      // absolute, or ~/...

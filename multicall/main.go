@@ -46,6 +46,8 @@ type call struct {
 	log         *slog.Logger
 	level       *slog.LevelVar
 	connections connections
+	// asked is the agent that was asked already.
+	asked agentPlace
 }
 
 // Main runs the applet that args name, args[0] included, and returns the exit

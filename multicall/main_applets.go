@@ -36,6 +36,10 @@ func applets() []applet {
 			name: "cmd_archiver", summary: "archive_command = 'cmd_archiver -C FILE -F %p', as pitrtools has it",
 			column: colCmdArchiver, run: runCmdArchiver,
 		},
+		{
+			name: "cmd_queue", summary: "pitrtools' cmd_queue: pitr agent run",
+			column: colCmdArchiver, run: runCmdQueue,
+		},
 	}
 }
 

@@ -25,7 +25,7 @@ type setting struct {
 
 // settings is the table of all keys, in the order in which they are shown.
 func settings() []setting {
-	return slices.Concat(ownSettings(), sshSettings(), pitrtoolsSettings())
+	return slices.Concat(ownSettings(), agentSettings(), sshSettings(), pitrtoolsSettings())
 }
 
 func ownSettings() []setting {
@@ -98,6 +98,8 @@ type settingFlags struct {
 	PushTimeout   *string `group:"Settings" placeholder:"TIME"`
 	State         *string `group:"Settings" placeholder:"WORD"`
 	Debug         *onOff  `group:"Settings"`
+	Agent         *string `group:"Settings" placeholder:"WORD"`
+	AgentDir      *string `group:"Settings" placeholder:"DIR"`
 
 	IdentityFile   *string `group:"SSH" placeholder:"FILE,..."`
 	KnownHosts     *string `group:"SSH" placeholder:"FILE,..."`

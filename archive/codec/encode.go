@@ -8,16 +8,18 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 )
 
-// Encoder compresses files. It holds no state between calls; goroutines may
-// share it.
+// Encoder compresses files. Between calls it holds nothing but memory to use
+// again; goroutines may share it, and then share its inFlight compressors.
 type Encoder struct {
-	zstd *zstd.Encoder
+	zstd   *zstd.Encoder
+	frames sync.Pool // of *frame
 }
 
 // NewEncoder returns an encoder for a Zstandard level from 1 (fast) to 19
@@ -33,7 +35,7 @@ func NewEncoder(level int) (*Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("zstd level %d: %w", level, err)
 	}
-	return &Encoder{zstd: z}, nil
+	return &Encoder{zstd: z, frames: sync.Pool{New: func() any { return &frame{raw: make([]byte, frameSize)} }}}, nil
 }
 
 // frame is one piece of a file on its way through the encoder.
@@ -51,7 +53,9 @@ func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Dig
 	ordered := make(chan *frame, inFlight-1)
 	free := make(chan *frame, inFlight+1)
 	for range inFlight + 1 {
-		free <- &frame{raw: make([]byte, frameSize)}
+		f := e.frames.Get().(*frame)
+		defer e.frames.Put(f) // when nobody uses it any more: Wait is behind us
+		free <- f
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {

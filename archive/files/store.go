@@ -40,7 +40,7 @@ func (s *Store) Put(ctx context.Context, name string, write func(io.Writer) erro
 	if err != nil {
 		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
 	}
-	if err := s.publish(ctx, temp, name); err != nil {
+	if _, err := s.publish(ctx, temp, name); err != nil {
 		return fmt.Errorf("put %s: %w", name, errors.Join(err, s.dropTemp(ctx, temp)))
 	}
 	if err := names.sync(ctx); err != nil {
@@ -50,16 +50,16 @@ func (s *Store) Put(ctx context.Context, name string, write func(io.Writer) erro
 }
 
 // publish moves a file to a free name. The directory of name is nearly always
-// there, so it is made only when it turns out not to be.
-func (s *Store) publish(ctx context.Context, from, name string) error {
-	err := s.fs.Publish(ctx, from, name)
+// there, so it is made only when it turns out not to be: made tells that.
+func (s *Store) publish(ctx context.Context, from, name string) (made bool, err error) {
+	err = s.fs.Publish(ctx, from, name)
 	if !errors.Is(err, fs.ErrNotExist) || path.Dir(name) == "." {
-		return err
+		return false, err
 	}
 	if err := s.makeDirectory(ctx, path.Dir(name)); err != nil {
-		return err
+		return false, err
 	}
-	return s.fs.Publish(ctx, from, name)
+	return true, s.fs.Publish(ctx, from, name)
 }
 
 // makeDirectory makes a directory, but none above it: a missing one there may be
@@ -216,7 +216,7 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 
 // Move gives a stored file another, free name, durably.
 func (s *Store) Move(ctx context.Context, from, to string) error {
-	if err := s.publish(ctx, from, to); err != nil {
+	if _, err := s.publish(ctx, from, to); err != nil {
 		return fmt.Errorf("move %s to %s: %w", from, to, err)
 	}
 	// The new name first: between the two syncs the file has both, not none.

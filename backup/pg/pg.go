@@ -23,6 +23,7 @@ type Postmaster struct {
 	Port      int
 	SocketDir string // empty: no Unix socket
 	Listen    string // the first of its addresses, * for all; empty: no TCP
+	Stopping  bool   // it was told to end
 }
 
 // ErrNotRunning says that a data directory has no postmaster.pid.
@@ -61,6 +62,7 @@ func ReadPostmaster(pgdata string) (Postmaster, error) {
 	return Postmaster{
 		PID: pid, Started: time.Unix(started, 0), Port: port,
 		SocketDir: strings.TrimSpace(line[4]), Listen: strings.TrimSpace(line[5]),
+		Stopping: strings.TrimSpace(line[7]) == "stopping",
 	}, nil
 }
 

@@ -1,0 +1,330 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"pitr/archive"
+	"pitr/archive/wal"
+)
+
+// line is files in the archiver's order, from one that PostgreSQL asked for on,
+// on their way into the archives. It ends with the first one that fails, or when
+// it is stopped, and then another one begins.
+type line struct {
+	*Ahead
+	ctx    context.Context // ends when the line is stopped: what is staged is dropped
+	cancel context.CancelCauseFunc
+	over   chan struct{} // closed when nothing of the line is under way any more
+	moved  chan struct{} // has a token when there may be room for one more
+	tracks []*track
+
+	mu    sync.Mutex // guards the rest
+	items []*item    // from the last one that was asked for on
+	bad   bool       // one has failed
+}
+
+// errBehind is what becomes of files behind one that failed, or that is not the
+// one that PostgreSQL asked for.
+var errBehind = errors.New("not pushed: the file before it has not arrived")
+
+// begin begins a line with a file.
+func (a *Ahead) begin(name wal.Name, f File) *line {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	l := &line{Ahead: a, ctx: ctx, cancel: cancel, over: make(chan struct{}), moved: make(chan struct{}, 1)}
+	for i, w := range a.ways {
+		l.tracks = append(l.tracks, &track{line: l, way: w, i: i, items: make(chan *item, width+1), settling: make(chan arrival, width+1)})
+	}
+	first := l.newItem(name, f)
+	l.items = []*item{first}
+	careful := a.careful
+	go l.run(first, careful)
+	return l
+}
+
+func (l *line) newItem(name wal.Name, f File) *item {
+	n := len(l.tracks)
+	it := &item{name: name, file: f, facts: f.Facts(), done: make(chan struct{}), open: n, pushed: make([]archive.Pushed, n), errs: make([]error, n)}
+	for range l.tracks {
+		it.steps = append(it.steps, make(chan step, 1))
+	}
+	return it
+}
+
+// stop ends the line. What is being published comes to its end.
+func (l *line) stop() { l.cancel(errBehind) }
+
+// fail says that a file has failed: none is added any more.
+func (l *line) fail() {
+	l.mu.Lock()
+	l.bad = true
+	l.mu.Unlock()
+	l.wake()
+}
+
+func (l *line) failed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bad
+}
+
+func (l *line) wake() {
+	select {
+	case l.moved <- struct{}{}:
+	default:
+	}
+}
+
+func (l *line) busy() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.underway() > 0
+}
+
+// underway counts the files that have not arrived. l.mu is held.
+func (l *line) underway() int {
+	n := 0
+	for _, it := range l.items {
+		if !it.isDone() {
+			n++
+		}
+	}
+	return n
+}
+
+// take returns the file's item, and makes room behind it. nil if there is none,
+// if it has failed, or if the file is another one by now.
+func (l *line) take(name wal.Name, facts any) *item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, it := range l.items {
+		if it.name != name {
+			continue
+		}
+		if it.facts != facts || it.isDone() && it.hasFailed() {
+			return nil
+		}
+		l.items = l.items[i:]
+		l.wake()
+		return it
+	}
+	return nil
+}
+
+// run brings the files on their way, and ends when all of them have an answer.
+func (l *line) run(first *item, careful bool) {
+	defer close(l.over)
+	var tracks sync.WaitGroup
+	for _, t := range l.tracks {
+		tracks.Go(t.publish)
+		tracks.Go(t.settle)
+	}
+	l.launch(first)
+	if careful {
+		<-first.done
+	}
+	l.feed(first.name)
+	for _, t := range l.tracks {
+		close(t.items)
+	}
+	tracks.Wait()
+}
+
+// feed adds the files that follow, as long as there is room.
+func (l *line) feed(last wal.Name) {
+	var names []wal.Name
+	for l.ctx.Err() == nil && !l.failed() {
+		var err error
+		if l.room() && len(names) == 0 {
+			if names, err = l.WAL.Ready(l.ctx, last, batch); err != nil {
+				l.Log.Warn("what else waits to be archived cannot be seen", "error", err)
+			}
+		}
+		if len(names) == 0 || !l.room() {
+			select {
+			case <-l.moved:
+			case <-l.ctx.Done():
+			}
+			continue
+		}
+		f, err := l.WAL.Open(names[0])
+		if err != nil {
+			// PostgreSQL leaves the mark of a file that is gone, and passes over it.
+			names = names[1:]
+			continue
+		}
+		it := l.newItem(names[0], f)
+		last, names = names[0], names[1:]
+		l.mu.Lock()
+		l.items = append(l.items, it)
+		l.mu.Unlock()
+		l.launch(it)
+	}
+}
+
+// room tells whether one more file may be on its way.
+func (l *line) room() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.items) <= lead && l.underway() < width
+}
+
+// launch begins to stage a file for every archive.
+func (l *line) launch(it *item) {
+	go func() {
+		<-it.done
+		l.wake()
+	}()
+	var wanted archive.Set
+	stage := make([]func(), len(l.tracks))
+	for i, t := range l.tracks {
+		if s, settled := t.already(it); settled {
+			it.steps[i] <- s
+			continue
+		}
+		compresses := t.way.Intake.Compresses()
+		if compresses {
+			wanted = append(wanted, t.way.Archive)
+		}
+		stage[i] = func() { t.stage(it, compresses) }
+	}
+	it.enc = wanted.Encode(l.ctx, it.name, it.file)
+	for i, t := range l.tracks {
+		if stage[i] != nil {
+			go stage[i]()
+		}
+		t.items <- it
+	}
+}
+
+// track is the way of a line's files into one archive.
+type track struct {
+	*line
+	way      *way
+	i        int
+	items    chan *item
+	settling chan arrival
+}
+
+// arrival is a file that was published.
+type arrival struct {
+	it     *item
+	parcel *archive.Parcel
+}
+
+// already answers what need not be staged: the archive has it, or is down.
+func (t *track) already(it *item) (step, bool) {
+	if done, ok := t.way.has(it); ok {
+		return step{has: &done}, true
+	}
+	if err := t.way.down(); err != nil {
+		return step{err: fmt.Errorf("push %s: archive %s: %w", it.name, t.way.Archive.Name(), err)}, true
+	}
+	return step{}, false
+}
+
+func (t *track) stage(it *item, compresses bool) {
+	ctx, cancel := t.within(t.ctx)
+	defer cancel()
+	enc := it.enc
+	if !compresses {
+		enc = nil
+	}
+	began := t.way.now()
+	parcel, err := t.way.Intake.Stage(ctx, it.name, it.file, enc)
+	t.way.took(began, err)
+	it.steps[t.i] <- step{parcel: parcel, err: err}
+}
+
+// within bounds a step.
+func (l *line) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, l.Budget, fmt.Errorf("push_timeout of %s is over", l.Budget))
+}
+
+// publish gives the files their names, one after the other, until one fails.
+func (t *track) publish() {
+	defer close(t.settling)
+	for it := range t.items {
+		s := <-it.steps[t.i]
+		switch {
+		case s.has != nil:
+			it.answer(t.i, *s.has, nil)
+			continue
+		case s.err == nil && (t.ctx.Err() != nil || t.way.stopped(t.line)):
+			s.parcel.Drop(context.WithoutCancel(t.ctx))
+			s.err = errBehind
+		case s.err == nil:
+			s.err = t.name(s.parcel)
+		}
+		if s.err != nil {
+			t.lose(it, s.err)
+			continue
+		}
+		t.settling <- arrival{it, s.parcel}
+	}
+}
+
+// name gives a file its name: also when the line is stopped meanwhile.
+func (t *track) name(p *archive.Parcel) error {
+	ctx, cancel := t.within(context.WithoutCancel(t.ctx))
+	defer cancel()
+	began := t.way.now()
+	err := p.Publish(ctx)
+	t.way.took(began, err)
+	return err
+}
+
+// lose answers for a file that did not arrive, and stops what comes behind it.
+func (t *track) lose(it *item, err error) {
+	if t.ctx.Err() != nil && errors.Is(err, errBehind) || errors.Is(err, context.Canceled) && t.ctx.Err() != nil {
+		err = errBehind
+	}
+	t.way.stop(t.line, it.name, err)
+	if !errors.Is(err, errBehind) {
+		t.fail()
+	}
+	it.answer(t.i, archive.Pushed{}, err)
+}
+
+// settle makes what was published durable, as much of it as there is at a time.
+func (t *track) settle() {
+	for a := range t.settling {
+		group := t.gather(a)
+		parcels := make([]*archive.Parcel, len(group))
+		for i, a := range group {
+			parcels[i] = a.parcel
+		}
+		ctx, cancel := t.within(context.WithoutCancel(t.ctx))
+		began := t.way.now()
+		errs := t.way.Intake.Settle(ctx, parcels)
+		cancel()
+		t.way.took(began, errors.Join(errs...))
+		for i, a := range group {
+			if errs[i] != nil {
+				t.lose(a.it, errs[i])
+				continue
+			}
+			t.way.remember(a.it, a.parcel.Pushed())
+			a.it.answer(t.i, a.parcel.Pushed(), nil)
+		}
+	}
+}
+
+// gather adds what is there to a first one.
+func (t *track) gather(first arrival) []arrival {
+	group := []arrival{first}
+	for len(group) <= width {
+		select {
+		case a, more := <-t.settling:
+			if !more {
+				return group
+			}
+			group = append(group, a)
+		default:
+			return group
+		}
+	}
+	return group
+}

@@ -1,0 +1,152 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"pitr/archive"
+	"pitr/archive/wal"
+)
+
+// way is what is known of an archive between two files.
+type way struct {
+	Way
+	ahead  *Ahead
+	ctx    context.Context // ends with the agent
+	cancel context.CancelFunc
+
+	mu      sync.Mutex // guards the rest
+	settled []settled  // the last files that it has
+	is      WayState
+	ended   *line // the line that has failed in it
+	probing bool
+}
+
+// settled is a file that an archive has.
+type settled struct {
+	name  wal.Name
+	facts any
+	done  archive.Pushed
+}
+
+// WayState is what an archive was last.
+type WayState struct {
+	Archive string    // its URL
+	Last    wal.Name  // the last file that it has, of those that passed through here
+	LastAt  time.Time // zero: none
+	Err     error     // why the last one failed; nil: it did not
+	ErrFile wal.Name
+	ErrAt   time.Time
+	Down    time.Time // since when it has been silent; zero: it is not
+}
+
+func newWay(a *Ahead, w Way) *way {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &way{Way: w, ahead: a, ctx: ctx, cancel: cancel, is: WayState{Archive: w.Archive.Name()}}
+}
+
+func (w *way) now() time.Time { return time.Now() }
+
+func (w *way) close() { w.cancel() }
+
+func (w *way) state() WayState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.is
+}
+
+// has returns what the archive said of a file that it has. It remembers those that
+// may be ahead of PostgreSQL, so that a failure of another archive does not make
+// this one compare them all again.
+func (w *way) has(it *item) (archive.Pushed, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.settled {
+		if s.name == it.name && s.facts == it.facts {
+			return s.done, true
+		}
+	}
+	return archive.Pushed{}, false
+}
+
+func (w *way) remember(it *item, done archive.Pushed) {
+	const most = lead + width
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.settled = append(w.settled, settled{it.name, it.facts, done})
+	w.settled = w.settled[max(0, len(w.settled)-most):]
+	w.is.Last, w.is.LastAt, w.is.Err = it.name, w.now(), nil
+}
+
+// stop notes that a file of a line has failed: nothing of that line is published
+// any more.
+func (w *way) stop(l *line, name wal.Name, err error) {
+	w.Intake.Shut()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended != l && !errors.Is(err, errBehind) {
+		w.is.Err, w.is.ErrFile, w.is.ErrAt = err, name, w.now()
+	}
+	w.ended = l
+}
+
+func (w *way) stopped(l *line) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended == l
+}
+
+// took notes an archive that was silent until it failed, and has it probed.
+func (w *way) took(began time.Time, err error) {
+	silent := min(w.ahead.Budget, w.ahead.Patience) / 2
+	if err == nil || w.now().Sub(began) < silent || needsSomebody(err) || errors.Is(err, errBehind) || errors.Is(err, context.Canceled) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.is.Down.IsZero() {
+		w.is.Down = began
+	}
+	w.is.Err, w.is.ErrAt = err, w.now()
+	if !w.probing {
+		w.probing = true
+		go w.probe()
+	}
+}
+
+// down is why an archive is not asked now; nil if it is.
+func (w *way) down() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.is.Down.IsZero() {
+		return nil
+	}
+	return fmt.Errorf("it has not answered since %s: %w", w.is.Down.Format(time.TimeOnly), w.is.Err)
+}
+
+// probe asks an archive that is down for its identity, until it answers anything.
+func (w *way) probe() {
+	const shortest, longest = time.Second, 20 * time.Second
+	pause := shortest
+	for {
+		select {
+		case <-time.After(pause):
+		case <-w.ctx.Done():
+			return
+		}
+		ctx, cancel := context.WithTimeout(w.ctx, w.ahead.Patience)
+		began := w.now()
+		_, err := w.Archive.Identity(ctx)
+		cancel()
+		if err == nil || w.now().Sub(began) < w.ahead.Patience/2 {
+			break // also a refusal is an answer: the next file hears it itself
+		}
+		pause = min(2*pause, longest)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.is.Down, w.probing = time.Time{}, false
+}

@@ -1,0 +1,121 @@
+package multicall
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"pitr/backup/pg"
+)
+
+// startAgent starts an agent for the calls to come, where that is safe.
+func (c *call) startAgent(cfg Config, id agentIdentity, place agentPlace) error {
+	if err := mayLeaveChild(id.pgdata); err != nil {
+		return err
+	}
+	if err := place.make(); err != nil {
+		c.log.Warn("no agent can be started", "reason", err)
+		return err
+	}
+	return c.launchAgent(cfg, id, place, "--until-server-ends")
+}
+
+// launchAgent starts an agent in a session of its own, with nothing of ours open:
+// it must not hold PostgreSQL's log. Nobody waits for it.
+func (c *call) launchAgent(cfg Config, id agentIdentity, place agentPlace, options ...string) error {
+	if err := place.make(); err != nil {
+		return err
+	}
+	// Not while one is ending: this call's successor starts the next.
+	release, err := place.hold()
+	if err != nil {
+		return err
+	}
+	release()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if err := closeOnExec(); err != nil {
+		return err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	args := append([]string{"pitr", "agent", "run", "--data", id.pgdata}, options...)
+	if cfg.File != "" {
+		args = append(args, "-C", id.configFile)
+	}
+	cmd := exec.Cmd{
+		Path: self, Args: append(args, id.flags...), Dir: "/", Env: c.environ,
+		Stdin: null, Stdout: null, Stderr: null,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	return cmd.Process.Release()
+}
+
+// mayLeaveChild refuses to leave a process behind where it would become the
+// postmaster's child: its death by a signal restarts every session then. In
+// doubt it does.
+func mayLeaveChild(pgdata string) error {
+	p, err := pg.ReadPostmaster(pgdata)
+	switch {
+	case err != nil:
+		return err
+	case p.PID == 1:
+		return errors.New("the postmaster is process 1, and would adopt it")
+	case !lives(p):
+		return errors.New("postmaster.pid names nobody that lives here")
+	case p.Stopping:
+		return errors.New("the server is stopping")
+	}
+	return nil
+}
+
+// lives tells whether a postmaster is there: its process, and not another one
+// that got its number. In doubt it is.
+func lives(p pg.Postmaster) bool {
+	if errors.Is(syscall.Kill(p.PID, 0), syscall.ESRCH) {
+		return false
+	}
+	began, err := processStart(p.PID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	// postmaster.pid is written within the first second, and clocks are set.
+	return err != nil || began.Before(p.Started.Add(time.Minute))
+}
+
+// processStart is when a process began, by this machine's clock.
+func processStart(pid int) (time.Time, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return time.Time{}, err
+	}
+	system, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return time.Time{}, err
+	}
+	// The name may hold anything; what follows its last parenthesis is numbers,
+	// the twentieth of which is the start in ticks of 10 ms since the boot.
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	_, boot, _ := strings.Cut(string(system), "\nbtime ")
+	boot, _, _ = strings.Cut(boot, "\n")
+	seconds, err := strconv.ParseInt(boot, 10, 64)
+	if err != nil || len(fields) < 20 {
+		return time.Time{}, errors.New("/proc makes no sense")
+	}
+	ticks, err := strconv.ParseInt(fields[19], 10, 64)
+	return time.Unix(seconds, 0).Add(time.Duration(ticks) * 10 * time.Millisecond), err
+}

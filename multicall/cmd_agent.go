@@ -1,0 +1,232 @@
+package multicall
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+type agentCmd struct {
+	Run    agentRunCmd    `cmd:"" help:"Ship for archive_command, in the foreground, until told to end."`
+	Status agentStatusCmd `cmd:"" help:"Tell whether an agent is there, and what it does."`
+	Stop   agentStopCmd   `cmd:"" help:"Have the agent finish what is under way, and end."`
+}
+
+// agentData is whose agent is meant.
+type agentData struct {
+	Data string `placeholder:"DIR" help:"The data directory; pgdata if it is not given."`
+}
+
+// agentOf is the agent of a data directory.
+func (c *call) agentOf(cfg Config, data string, flags *settingFlags) (agentIdentity, agentPlace, error) {
+	if data == "" {
+		data = dataDirectory(cfg.PGData)
+	}
+	if data == "" {
+		return agentIdentity{}, agentPlace{}, hint(usagef("whose agent?"), "set pgdata, or name the data directory with --data")
+	}
+	if !isDataDirectory(data) {
+		return agentIdentity{}, agentPlace{}, hint(usagef("%s is no data directory", data), "it has neither PG_VERSION nor global/pg_control")
+	}
+	if err := mustBeConfigured(data, cfg.PGData); err != nil {
+		return agentIdentity{}, agentPlace{}, err
+	}
+	id, err := c.agentIdentity(cfg.File, data, settingWords(flags))
+	return id, id.place(cfg.AgentDir), err
+}
+
+type agentRunCmd struct {
+	agentData
+	UntilServerEnds bool `help:"End when the server has ended and nothing is left to do."`
+}
+
+// Run is the agent.
+func (cmd *agentRunCmd) Run(s *session, c *call, flags *settingFlags) error {
+	if err := s.cfg.NeedArchive(); err != nil && len(s.cfg.Slaves) == 0 {
+		return err
+	}
+	if s.cfg.Agent == "off" {
+		return hint(fmt.Errorf("%w: agent (%s) is off", ErrConfig, s.cfg.Origin("agent")), "set agent = external, so that archive_command works through this one")
+	}
+	id, place, err := c.agentOf(s.cfg, cmd.Data, flags)
+	if err != nil {
+		return err
+	}
+	a, release, err := c.newAgent(s.cfg, id, place)
+	if err != nil {
+		return err
+	}
+	defer release()
+	a.follows = cmd.UntilServerEnds
+	err = a.run(s.ctx)
+	if errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGTERM)) || errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGINT)) {
+		return nil // that is how it is told to end
+	}
+	return err
+}
+
+type agentStatusCmd struct {
+	agentData
+	JSON bool `name:"json" help:"Print JSON."`
+}
+
+// Run prints what the agent says of itself.
+func (cmd *agentStatusCmd) Run(s *session, c *call, flags *settingFlags) error {
+	_, place, err := c.agentOf(s.cfg, cmd.Data, flags)
+	if err != nil {
+		return err
+	}
+	got, err := c.agentStatus(s.ctx, place)
+	if err != nil {
+		return err
+	}
+	if cmd.JSON {
+		return c.printJSON(got)
+	}
+	if !got.Running {
+		_, err = fmt.Fprintln(c.stdout, "no agent is running")
+		return err
+	}
+	fmt.Fprintf(c.stdout, "agent %d of %s, since %s\n", got.PID, got.Build, got.Since.Local().Format(time.DateTime))
+	for _, a := range got.Archives {
+		fmt.Fprintf(c.stdout, "%s: %s\n", a.Archive, a.line())
+	}
+	return nil
+}
+
+// line is the state of an archive in words.
+func (a archiveStatus) line() string {
+	switch {
+	case !a.Down.IsZero():
+		return fmt.Sprintf("down since %s: %s", a.Down.Local().Format(time.DateTime), visible(a.Error))
+	case a.Error != "":
+		return "failing: " + visible(a.Error)
+	case a.Last != "":
+		return fmt.Sprintf("ok, %s at %s", a.Last, a.LastAt.Local().Format(time.DateTime))
+	}
+	return "nothing was shipped yet"
+}
+
+// agentStatus asks the agent at a place. There may be none.
+func (c *call) agentStatus(ctx context.Context, place agentPlace) (agentStatus, error) {
+	var got agentStatus
+	answer, err := c.tellAgent(ctx, place, opStatus)
+	if errors.Is(err, errNoAgent) {
+		return got, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(answer.Status, &got)
+	}
+	return got, err
+}
+
+// tellAgent asks for something other than to push. errNoAgent if none is there.
+func (c *call) tellAgent(ctx context.Context, place agentPlace, op string) (agentAnswer, error) {
+	conn, err := place.dial(ctx)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return agentAnswer{}, errNoAgent
+	}
+	if err != nil {
+		return agentAnswer{}, fmt.Errorf("ask the agent: %w", err)
+	}
+	defer conn.Close()
+	if err := send(conn, agentRequest{Version: agentVersion, Build: buildID(), Op: op}, silence); err != nil {
+		return agentAnswer{}, fmt.Errorf("ask the agent: %w", err)
+	}
+	from := hear(conn)
+	for {
+		var a agentAnswer
+		if err := receive(conn, from, silence, &a); err != nil {
+			return a, hint(fmt.Errorf("the agent does not answer: %w", err), "is it stopped? end its process by hand")
+		}
+		if a.Done {
+			return a, hearErrors(a.Errors)
+		}
+	}
+}
+
+type agentStopCmd struct {
+	agentData
+}
+
+// Run ends the agent, and waits until it is gone.
+func (cmd *agentStopCmd) Run(s *session, c *call, flags *settingFlags) error {
+	_, place, err := c.agentOf(s.cfg, cmd.Data, flags)
+	if err != nil {
+		return err
+	}
+	_, err = c.tellAgent(s.ctx, place, opStop)
+	if errors.Is(err, errNoAgent) {
+		_, err = fmt.Fprintln(c.stdout, "no agent is running")
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(s.cfg.PushTimeout + 2*silence); ; {
+		release, err := place.hold()
+		if err == nil {
+			release()
+			_, err = fmt.Fprintln(c.stdout, "the agent has ended")
+			return err
+		}
+		if !errors.Is(err, errHeld) {
+			return err
+		}
+		if time.Now().After(end) {
+			return errors.New("the agent was told to end, and is still finishing what is under way")
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
+}
+
+// settingWords are the settings of a command line, each with its value in one
+// word: with them, an agent is another one than without. The data directory is
+// told apart from them.
+func settingWords(flags *settingFlags) []string {
+	var words []string
+	for _, s := range settings() {
+		if v := s.flag(flags); v != nil && s.key != "pgdata" {
+			words = append(words, s.flagName()+"="+*v)
+		}
+	}
+	return words
+}
+
+// cmdQueueCLI is the command line of pitrtools' cmd_queue.
+type cmdQueueCLI struct {
+	settingFlags
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
+
+	Daemon bool `short:"d" help:"Go into the background."`
+}
+
+// runCmdQueue is cmd_queue: pitr agent run by its old name.
+func runCmdQueue(ctx context.Context, c *call) error {
+	var cli cmdQueueCLI
+	if _, err := c.parse(&cli, "Ship for cmd_archiver, and empty its queues, until told to end."); err != nil {
+		return err
+	}
+	s, err := c.session(ctx, &cli.settingFlags)
+	if err != nil {
+		return err
+	}
+	if cli.Daemon {
+		id, place, err := c.agentOf(s.cfg, "", &cli.settingFlags)
+		if err != nil {
+			return err
+		}
+		return c.launchAgent(s.cfg, id, place)
+	}
+	return (&agentRunCmd{}).Run(s, c, &cli.settingFlags)
+}
