@@ -117,7 +117,7 @@ func (b *bench) ships(s shipper, f *far, segments []string) *contender {
 		}
 		d := drive{Data: b.data(), Command: s.command(f)}
 		if s.agent {
-			d.Status, d.Stop = f.agentStatus(), f.agent("stop")
+			d.Environ, d.Status, d.Stop = f.agentPlace(), f.agentStatus(), f.agent("stop")
 		}
 		done, err := d.run(b, m)
 		if err != nil {
@@ -174,9 +174,9 @@ func find(name string) shipper {
 	panic("no shipper " + name)
 }
 
-// call is one call of archive_command, without the shell.
+// ship is one call of archive_command, without the shell.
 func (b *bench) ship(s shipper, f *far, segment string) *exec.Cmd {
-	cmd := b.command(nil, strings.Fields(strings.NewReplacer("%p", filepath.Join("pg_wal", filepath.Base(segment)), "%f", filepath.Base(segment)).Replace(s.command(f)))...)
+	cmd := f.withAgent(strings.Fields(strings.NewReplacer("%p", filepath.Join("pg_wal", filepath.Base(segment)), "%f", filepath.Base(segment)).Replace(s.command(f)))...)
 	cmd.Dir = b.data()
 	return cmd
 }

@@ -26,6 +26,7 @@ const driveArg = "drive"
 type drive struct {
 	Data    string   // the data directory
 	Command string   // archive_command, with %p and %f
+	Environ []string // more of its environment
 	Status  []string // pitr agent status --json, if there is to be an agent in the end
 	Stop    []string // what ends it
 }
@@ -36,7 +37,7 @@ func (d drive) run(b *bench, m measurer) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	cmd := b.command(nil, string(m), driveArg, string(text))
+	cmd := b.command(d.Environ, string(m), driveArg, string(text))
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -77,7 +77,16 @@ func (f *far) agentSettings() string {
 		"archive = sftp://" + f.server.User + "@" + f.host + ":" + f.port + f.path("archive"),
 		"pgdata = " + f.b.data(),
 		"identity_file = " + f.server.Identity, "known_hosts = " + f.server.KnownHosts,
-		"agent = auto", "agent_dir = " + f.path("agent"), ""}, "\n")
+		"agent = auto", ""}, "\n")
+}
+
+// agentPlace says where the agent is. In the file it would cost a call the time to
+// read that before it can ask; an operator leaves agent_dir as it is.
+func (f *far) agentPlace() []string { return []string{"PITR_AGENT_DIR=" + f.path("agent")} }
+
+// withAgent is pitr with that configuration.
+func (f *far) withAgent(args ...string) *exec.Cmd {
+	return f.b.command(f.agentPlace(), args...)
 }
 
 func setUpAgent(f *far) error {
@@ -91,7 +100,7 @@ func setUpAgent(f *far) error {
 }
 
 func (f *far) initArchive() error {
-	return silent(f.b.command(nil, f.b.pitr, "init", "--force", "-C", f.agentFile()))
+	return silent(f.withAgent(f.b.pitr, "init", "--force", "-C", f.agentFile()))
 }
 
 func clearPitr(f *far) error { return errors.Join(os.RemoveAll(f.path("archive")), f.initArchive()) }
@@ -109,8 +118,7 @@ func (f *far) agentStatus() []string { return f.agent("status", "--json") }
 
 // agentIs is the agent's process, or 0.
 func (f *far) agentIs() (int, error) {
-	status := f.agentStatus()
-	return agentPID(f.b.command(nil, status...))
+	return agentPID(f.withAgent(f.agentStatus()...))
 }
 
 // endAgent ends the agent, if there is one.
@@ -119,8 +127,7 @@ func (f *far) endAgent() error {
 	if err != nil || pid == 0 {
 		return err
 	}
-	stop := f.agent("stop")
-	if err := silent(f.b.command(nil, stop...)); err != nil {
+	if err := silent(f.withAgent(f.agent("stop")...)); err != nil {
 		return err
 	}
 	return waitUntil("the agent has ended", func() (bool, error) {

@@ -123,7 +123,7 @@ done
 func (b *bench) call(form int, args ...string) *exec.Cmd {
 	cmd := exec.Command(b.pitr, args...)
 	cmd.Dir = b.dir
-	cmd.Env = []string{"PITR_ARCHIVE=file://" + b.path(fmt.Sprintf("archive%d", form)), "PITR_PGDATA=" + b.path("server", "d")}
+	cmd.Env = []string{"PITR_AGENT=off", "PITR_ARCHIVE=file://" + b.path(fmt.Sprintf("archive%d", form)), "PITR_PGDATA=" + b.path("server", "d")}
 	return cmd
 }
 

@@ -83,6 +83,7 @@ func getSSHFS(f *far, name, to string) *exec.Cmd {
 // pitr is the binary with an archive on the far side.
 func (f *far) pitr(args ...string) *exec.Cmd {
 	return f.b.command([]string{
+		"PITR_AGENT=off",
 		"PITR_ARCHIVE=sftp://" + f.server.User + "@" + f.host + ":" + f.port + f.path("archive"),
 		"PITR_PGDATA=" + f.b.path("server", "d"),
 		"PITR_IDENTITY_FILE=" + f.server.Identity,
