@@ -31,7 +31,7 @@ func TestAgentOutlivesFaults(t *testing.T) {
 		{name: "read-only file system", says: "read-only file system", disk: mountDisk, inject: remountReadOnly, agents: true},
 		{name: "missing directory", says: "no archive here", inject: moveAway, agents: true},
 		{name: "host down", says: "connection refused", disk: leaveOutProxy, inject: stopHost, agents: true},
-		{name: "host silent", says: "HINT", inject: through(proxy.Silent()), agents: true},
+		{name: "host silent", says: "it has not answered since", inject: through(proxy.Silent()), agents: true},
 		{name: "cut in mid file", says: "connection", inject: through(proxy.Plan{Up: proxy.Flow{After: 500_000, Then: proxy.Cut}}), agents: true},
 	})
 }
