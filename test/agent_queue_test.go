@@ -20,56 +20,65 @@ func TestAgentEmptiesQueues(t *testing.T) {
 		make func(*testing.T) *slave
 		away func(*slave) (back func())
 	}{
-		{"connection refused", newSlave, func(s *slave) func() {
-			s.stop()
-			return s.start
-		}},
-		{"silent", newFarSlave, func(s *slave) func() {
-			s.proxy.Set(silentHost)
-			s.proxy.Drop() // the agent has a connection
-			return func() {
-				s.proxy.Set(proxy.Plan{})
-				s.proxy.Drop()
-			}
-		}},
+		{"connection refused", newSlave, (*slave).goesDown},
+		{"silent", newFarSlave, (*slave).fallsSilent},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			near, far := newSlave(t), tt.make(t)
-			s := newShipping(t, 15, []*slave{far, near}, "ssh_timeout: 10", "ssh_timeout: 1\n    queue_wait: 1", "debug: on", "debug: off",
-				withoutAgent, "\n    agent: auto\n    agent_dir: "+newDirectory(t, "g")+"\n")
-			s.endsAgents()
-			s.observe()
-			s.primary.start()
-			s.primary.switchWAL()
-			agent := s.waitAgent()
-
-			back := tt.away(far)
-			s.primary.switches(20)
-			s.primary.waitArchived()
-			if n := len(s.waiting(far)); n < 20 {
-				t.Errorf("only %d files wait for the slave that is away", n)
-			}
-			calls := len(s.called())
-			back()
-			eventually(t, "the queue is empty", func() bool { return len(s.waiting(far)) == 0 })
-			if now := len(s.called()); now != calls {
-				t.Errorf("there were %d more calls", now-calls)
-			}
-			if got := s.waitAgent(); got != agent {
-				t.Errorf("agent %d is now %d", agent, got)
-			}
-
-			s.wantQuick(near, time.Second)
-			for _, slave := range s.slaves {
-				if n := slave.wantAcknowledged(s.primary); n < 21 {
-					t.Errorf("%s: only %d files are there", slave.host, n)
-				}
-				slave.wantInOrder(t, slave.host, s.primary.status(".done"))
-			}
-			s.wantAlerts(far.host, "WARNING", "OK")
+			wantQueueEmptied(t, 20, tt.make, tt.away)
 		})
 	}
+}
+
+func (s *slave) goesDown() (back func()) {
+	s.stop()
+	return s.start
+}
+
+// fallsSilent lets also the agent's connection, which is there already, end.
+func (s *slave) fallsSilent() (back func()) {
+	s.proxy.Set(silentHost)
+	s.proxy.Drop()
+	return func() {
+		s.proxy.Set(proxy.Plan{})
+		s.proxy.Drop()
+	}
+}
+
+func wantQueueEmptied(t *testing.T, segments int, newFar func(*testing.T) *slave, away func(*slave) (back func())) {
+	near, far := newSlave(t), newFar(t)
+	s := newShipping(t, 15, []*slave{far, near}, "ssh_timeout: 10", "ssh_timeout: 1\n    queue_wait: 1", "debug: on", "debug: off",
+		withoutAgent, "\n    agent: auto\n    agent_dir: "+newDirectory(t, "g")+"\n")
+	s.endsAgents()
+	s.observe()
+	s.primary.start()
+	s.primary.switchWAL()
+	agent := s.waitAgent()
+
+	back := away(far)
+	s.primary.switches(segments)
+	s.primary.waitArchived()
+	if n := len(s.waiting(far)); n < segments {
+		t.Errorf("only %d files wait for the slave that is away", n)
+	}
+	calls := len(s.called())
+	back()
+	eventually(t, "the queue is empty", func() bool { return len(s.waiting(far)) == 0 })
+	if now := len(s.called()); now != calls {
+		t.Errorf("there were %d more calls", now-calls)
+	}
+	if got := s.waitAgent(); got != agent {
+		t.Errorf("agent %d is now %d", agent, got)
+	}
+
+	s.wantQuick(near, time.Second)
+	for _, slave := range s.slaves {
+		if n := slave.wantAcknowledged(s.primary); n <= segments {
+			t.Errorf("%s: only %d files are there", slave.host, n)
+		}
+		slave.wantInOrder(t, slave.host, s.primary.status(".done"))
+	}
+	s.wantAlerts(far.host, "WARNING", "OK")
 }
 
 // endsAgents ends the agents that the calls have started, with the test.
