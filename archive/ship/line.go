@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"pitr/archive"
@@ -81,6 +82,25 @@ func (l *line) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.underway() > 0
+}
+
+// idle waits until every file of the line has arrived or failed.
+func (l *line) idle(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		next := slices.IndexFunc(l.items, func(it *item) bool { return !it.isDone() })
+		if next < 0 {
+			l.mu.Unlock()
+			return
+		}
+		it := l.items[next]
+		l.mu.Unlock()
+		select {
+		case <-it.done:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // underway counts the files that have not arrived. l.mu is held.
