@@ -71,16 +71,16 @@ func (c *checkup) shipping(ctx context.Context, cfg Config) {
 // slaves looks at the queues, then at the slaves, and at what alerts came to.
 // The queues come first: what leaves them meanwhile is on its slave.
 func (c *checkup) slaves(ctx context.Context, cfg Config, cluster archive.Cluster, told []acknowledged) {
-	queued := c.queues(ctx, cfg, cluster)
+	queued := c.queues(ctx, cfg, cluster, told)
 	for _, slave := range cfg.Slaves {
 		c.slave(ctx, cfg, slave, cluster, queued[slave], told)
 	}
 	c.alerts(cfg)
 }
 
-// queues looks at the disk of the queues and at each of them, and returns what
-// waits.
-func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluster) map[string][]wal.Name {
+// queues looks at the disk of the queues and at each of them, and returns what of
+// the server's files waits there.
+func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluster, told []acknowledged) map[string][]wal.Name {
 	disk := local.New(cfg.LArchiveDir)
 	free, _, err := disk.Space()
 	if err != nil {
@@ -90,12 +90,12 @@ func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluste
 	c.room("l_archivedir", free, int64(cluster.SegmentSize))
 	queued := map[string][]wal.Name{}
 	for _, slave := range cfg.Slaves {
-		queued[slave] = c.queue(ctx, disk, slave)
+		queued[slave] = c.queue(ctx, disk, slave, told)
 	}
 	return queued
 }
 
-func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) []wal.Name {
+func (c *checkup) queue(ctx context.Context, disk local.FS, slave string, told []acknowledged) (queued []wal.Name) {
 	what := "queue of " + slave
 	q, err := ship.Look(ctx, disk, slave)
 	if err == nil {
@@ -103,7 +103,7 @@ func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) []wal.
 	}
 	if err != nil {
 		c.add(critical, what, firstHint(err, "cmd_archiver -I makes it; does this user own it?"), "%v", err)
-		return q.Names
+		return nil
 	}
 	switch {
 	case q.Files > 0:
@@ -119,7 +119,12 @@ func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) []wal.
 		worst := map[ship.State]severity{ship.Failed: critical, ship.Behind: warning}[q.State]
 		c.add(worst, what, "", "since %s: %s", q.Since.UTC().Format(time.RFC3339), q.Reason)
 	}
-	return q.Names
+	for _, t := range told {
+		if waits, err := ship.Has(ctx, disk, slave, t.name); waits && err == nil {
+			queued = append(queued, t.name)
+		}
+	}
+	return queued
 }
 
 // mustBeWritable tries, for what counts is not what the mode says.
