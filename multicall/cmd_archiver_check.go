@@ -84,30 +84,33 @@ func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluste
 	disk := local.New(cfg.LArchiveDir)
 	free, _, err := disk.Space()
 	if err != nil {
-		c.add(critical, "l_archivedir", "is its file system mounted? If it is new: cmd_archiver -I", "%v", err)
+		c.add(critical, "l_archivedir", "is its file system mounted? If it is new: "+queueMaker, "%v", err)
 		return nil
 	}
 	c.room("l_archivedir", free, int64(cluster.SegmentSize))
 	queued := map[string][]wal.Name{}
-	for _, slave := range cfg.Slaves {
-		queued[slave] = c.queue(ctx, disk, slave, told)
+	for _, name := range cfg.queueNames() {
+		queued[name] = c.queue(ctx, disk, name, told)
 	}
 	return queued
 }
 
-func (c *checkup) queue(ctx context.Context, disk local.FS, slave string, told []acknowledged) (queued []wal.Name) {
-	what := "queue of " + slave
-	q, err := ship.Look(ctx, disk, slave)
+// queueMaker is what makes a queue that is not there.
+const queueMaker = "cmd_archiver -I (slaves) or pitr init (archives)"
+
+func (c *checkup) queue(ctx context.Context, disk local.FS, name string, told []acknowledged) (queued []wal.Name) {
+	what := "queue of " + name
+	q, err := ship.Look(ctx, disk, name)
 	if err == nil {
-		err = mustBeWritable(ctx, disk, slave)
+		err = mustBeWritable(ctx, disk, name)
 	}
 	if err != nil {
-		c.add(critical, what, firstHint(err, "cmd_archiver -I makes it; does this user own it?"), "%v", err)
+		c.add(critical, what, firstHint(err, queueMaker+" makes it; does this user own it?"), "%v", err)
 		return nil
 	}
 	switch {
 	case q.Files > 0:
-		c.add(warning, what, "it goes out with the next file that PostgreSQL archives, when the slave takes it", "%s, %s, since %s; first %s",
+		c.add(warning, what, "it goes out with the next file that PostgreSQL archives, when it is taken there", "%s, %s, since %s; first %s",
 			count(q.Files, "file"), formatSize(q.Bytes), q.Oldest.UTC().Format(time.RFC3339), q.First)
 	default:
 		c.ok(what, "empty")
@@ -120,7 +123,7 @@ func (c *checkup) queue(ctx context.Context, disk local.FS, slave string, told [
 		c.add(worst, what, "", "since %s: %s", q.Since.UTC().Format(time.RFC3339), q.Reason)
 	}
 	for _, t := range told {
-		if waits, err := ship.Has(ctx, disk, slave, t.name); waits && err == nil {
+		if waits, err := ship.Has(ctx, disk, name, t.name); waits && err == nil {
 			queued = append(queued, t.name)
 		}
 	}
@@ -128,8 +131,8 @@ func (c *checkup) queue(ctx context.Context, disk local.FS, slave string, told [
 }
 
 // mustBeWritable tries, for what counts is not what the mode says.
-func mustBeWritable(ctx context.Context, disk local.FS, slave string) error {
-	name := path.Join(slave, local.Writer().NewTempName())
+func mustBeWritable(ctx context.Context, disk local.FS, queue string) error {
+	name := path.Join(queue, local.Writer().NewTempName())
 	f, err := disk.Create(ctx, name)
 	if err != nil {
 		return err
@@ -178,13 +181,13 @@ func (c *checkup) alerts(cfg Config) {
 	c.runnable("notify_ok", cfg.NotifyOK)
 	c.runnable("notify_warning", cfg.NotifyWarning)
 	c.runnable("notify_critical", cfg.NotifyCritical)
-	for _, slave := range cfg.Slaves {
+	for _, queue := range cfg.queueNames() {
 		for _, name := range []string{failedAlert, failedAlertTold} {
-			text, err := os.ReadFile(path.Join(cfg.queueOf(slave), name))
+			text, err := os.ReadFile(path.Join(cfg.queueOf(queue), name))
 			if err == nil {
-				c.add(warning, "alert of "+slave, "the next alert that succeeds clears this", "%s", readFailedAlert(text))
+				c.add(warning, "alert of "+queue, "the next alert that succeeds clears this", "%s", readFailedAlert(text))
 			} else if !errors.Is(err, fs.ErrNotExist) {
-				c.add(warning, "alert of "+slave, "", "%v", err)
+				c.add(warning, "alert of "+queue, "", "%v", err)
 			}
 		}
 	}

@@ -162,7 +162,7 @@ func (l *lane) rests(was note) error {
 // uninitialised says what to do about a destination that holds no archive.
 func uninitialised(err error) error {
 	if errors.Is(err, archive.ErrNoIdentity) {
-		return archive.WithHint(err, "cmd_archiver -I makes the archive there; if it was made, is its file system mounted?")
+		return archive.WithHint(err, "cmd_archiver -I (slaves) or pitr init (archives) makes the archive there; if it was made, is its file system mounted?")
 	}
 	return err
 }

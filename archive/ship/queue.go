@@ -45,7 +45,7 @@ func (l *lane) folder(ctx context.Context) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		return archive.WithHint(fmt.Errorf("the queues' directory is not there: %w", err),
-			"is the file system of l_archivedir mounted? If it is new: cmd_archiver -I")
+			"is the file system of l_archivedir mounted? If it is new: cmd_archiver -I (slaves) or pitr init (archives)")
 	}
 	return fmt.Errorf("make its queue: %w", err)
 }
