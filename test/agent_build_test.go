@@ -34,7 +34,7 @@ func TestAgentIsReplaced(t *testing.T) {
 	if got := c.waitAgent(); got != third {
 		t.Errorf("nothing has changed, and agent %d is now %d", third, got)
 	}
-	if n := a.wantAcknowledged(c); n < 7 {
+	if n := a.wantAcknowledged(c); n < 6 {
 		t.Errorf("only %d files were archived", n)
 	}
 	a.wantVerified(c)

@@ -148,7 +148,7 @@ func (f *far) time() (time.Duration, error) {
 }
 
 func (t *task) printBacklog() {
-	fmt.Printf("\n| %s | s (median, min to max) | segments/s | ratio | CPU s here + there | ratio | peak MB, largest process | agent's |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n", t.name)
+	fmt.Printf("\n| %s | s (median, min to max) | segments/s | ratio | CPU s here + there | ratio | peak MB, largest process | the agent |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n", t.name)
 	wall := func(s sample) float64 { return s.Wall.Seconds() }
 	cpu := func(s sample) float64 { return (s.CPU + s.There).Seconds() }
 	base := t.contenders[0].samples
@@ -157,7 +157,7 @@ func (t *task) printBacklog() {
 		m := median(k.samples, wall)
 		agent := ""
 		if _, most := extremes(k.samples, func(s sample) float64 { return float64(s.Agent) / 1024 }); most > 0 {
-			agent = fmt.Sprintf("%.0f", most)
+			agent = fmt.Sprintf("%.0f MB, CPU %.2f s", most, median(k.samples, func(s sample) float64 { return s.ByIt.Seconds() }))
 		}
 		fmt.Printf("| %s | %.2f (%.2f to %.2f) | %.1f | %.2f | %.2f + %.2f | %.2f | %.0f | %s |\n", k.name, m, low, high, backlogSegments/m, median(base, wall)/m,
 			median(k.samples, func(s sample) float64 { return s.CPU.Seconds() }), median(k.samples, func(s sample) float64 { return s.There.Seconds() }),

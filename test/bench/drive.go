@@ -70,9 +70,7 @@ func (d drive) measure(to *os.File) error {
 	err := d.archive()
 	s.Wall = time.Since(began)
 	if d.Status != nil {
-		var e error
-		s.Agent, e = d.endAgent()
-		err = errors.Join(err, e)
+		err = errors.Join(err, d.endAgent(&s))
 	}
 	if err = errors.Join(err, waitForAll(time.Minute)); err != nil {
 		return err
@@ -130,18 +128,19 @@ func rank(name string) int {
 	return 1
 }
 
-// endAgent ends the agent that the calls have started, and returns what its
-// peak was, in kB.
-func (d drive) endAgent() (peak int64, err error) {
+// endAgent ends the agent that the calls have started, and notes what it has cost.
+func (d drive) endAgent(s *sample) error {
 	pid, err := agentPID(exec.Command(d.Status[0], d.Status[1:]...))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if pid == 0 {
-		return 0, errors.New("the calls have started no agent")
+		return errors.New("the calls have started no agent")
 	}
-	peak, err = peakOf(pid)
-	return peak, errors.Join(err, silent(exec.Command(d.Stop[0], d.Stop[1:]...)))
+	var err1, err2 error
+	s.Agent, err1 = peakOf(pid)
+	s.ByIt, err2 = timeOf(append(descendants(pid), pid))
+	return errors.Join(err1, err2, silent(exec.Command(d.Stop[0], d.Stop[1:]...)))
 }
 
 // agentPID is the agent's process, or 0, by the word of pitr agent status.

@@ -27,6 +27,7 @@ type sample struct {
 
 	There time.Duration // CPU time of the far side, where it counts
 	Agent int64         // kB, the agent's peak, if there was one
+	ByIt  time.Duration // CPU time of the agent, which is a part of CPU
 }
 
 // measurer is a copy of this program where everybody can run it.
