@@ -94,7 +94,7 @@ func (in *Intake) open(ctx context.Context) (view, error) {
 	v.sweep(ctx)
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.door, in.read = v, in.archive.opts.Now()
+	in.door, in.read, in.known = v, in.archive.opts.Now(), map[string]bool{}
 	return v, nil
 }
 
@@ -171,6 +171,9 @@ func (p *Parcel) stage(ctx context.Context, as wal.Name) error {
 		}
 	}
 	staged, err := p.write(ctx, as)
+	if errors.Is(err, errStands) {
+		return nil
+	}
 	if errors.Is(err, errUnfinished) && as == p.name {
 		walk := p.done.Walk
 		if err = p.stage(ctx, p.name.Partial()); err == nil {
@@ -185,7 +188,11 @@ func (p *Parcel) stage(ctx context.Context, as wal.Name) error {
 	return err
 }
 
+// write stores the file without a name; errStands if it turns out that one stands
+// under it.
 func (p *Parcel) write(ctx context.Context, as wal.Name) (Staged, error) {
+	ctx, found := p.view.lookFor(ctx, p.done.place)
+	defer found()
 	return p.in.store.Stage(ctx, p.done.place, func(w io.Writer) error {
 		var err error
 		if p.done.Walk, err = p.view.write(ctx, &counting{w, &p.done.size}, p.name, p.src); err != nil || as != p.name {
@@ -267,7 +274,8 @@ func (in *Intake) settle(ctx context.Context, parcels []*Parcel, each []error) e
 }
 
 // syncNames syncs the directories of files, deepest first. That those have their
-// own names durably is seen to once: somebody may have made one and died before that.
+// own names durably is seen to each time that the door is opened: somebody may
+// have made one and died before that.
 func (in *Intake) syncNames(ctx context.Context, parcels []*Parcel) error {
 	var dirs, above []string
 	in.mu.Lock()

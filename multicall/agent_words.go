@@ -73,7 +73,8 @@ func tellErrors(err error) []toldError {
 	for _, e := range problemsIn(err) {
 		t := toldError{Text: e.Error(), Hints: hintsOf(e)}
 		for _, c := range errorClasses() {
-			if errors.Is(e, c.err) {
+			// Of the whole: what is split for its lines keeps its class.
+			if errors.Is(err, c.err) {
 				t.Classes = append(t.Classes, c.word)
 			}
 		}
