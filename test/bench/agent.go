@@ -48,7 +48,7 @@ func (b *bench) withServer(name string, setUp func(t *task, c choice, open func(
 	var server *postmaster
 	var fars []*far
 	open := func(s shipper, roundTrip time.Duration) (*far, error) {
-		f, err := b.openFar(way{name: s.name, warm: s.warm, setUp: s.setUp}, roundTrip)
+		f, err := b.openFar(way{name: s.name, warm: s.warm, setUp: s.setUp}, roundTrip, b.measurerPath(), adoptArg)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}

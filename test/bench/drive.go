@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,9 +62,8 @@ func driven(args []string) int {
 }
 
 func (d drive) measure(to *os.File) error {
-	const setChildSubreaper = 36 // prctl(2)
-	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); errno != 0 {
-		return fmt.Errorf("adopt orphans: %w", errno)
+	if err := adoptOrphans(); err != nil {
+		return err
 	}
 	var s sample
 	began := time.Now()
@@ -81,6 +81,39 @@ func (d drive) measure(to *os.File) error {
 	}
 	s.CPU, s.Peak = time.Duration(usage.Utime.Nano()+usage.Stime.Nano()), usage.Maxrss
 	return json.NewEncoder(to).Encode(s)
+}
+
+// adoptArg makes this program run another one and adopt what that leaves behind.
+// The time of all of it counts as that of this process's children: sshd does not
+// wait for a command whose client has gone.
+const adoptArg = "adopt"
+
+func adopt(args []string) int {
+	if err := adoptOrphans(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	runtime.LockOSThread() // whose end is the signal
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil && err != syscall.EINTR {
+			return 0
+		}
+	}
+}
+
+func adoptOrphans() error {
+	const setChildSubreaper = 36 // prctl(2)
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, setChildSubreaper, 1, 0); errno != 0 {
+		return fmt.Errorf("adopt orphans: %w", errno)
+	}
+	return nil
 }
 
 // archive does what pgarch_ArchiverCopyLoop of pgarch.c does, except that it

@@ -31,6 +31,9 @@ func main() {
 	if len(os.Args) > 2 && os.Args[1] == driveArg {
 		os.Exit(driven(os.Args[2:]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == adoptArg {
+		os.Exit(adopt(os.Args[2:]))
+	}
 	rounds := flag.Int("rounds", 15, "rounds")
 	pitr := flag.String("pitr", "bin/pitr", "binary")
 	server := flag.String("server", "/usr/lib/postgresql/15/bin", "PostgreSQL, to make WAL with")
@@ -64,7 +67,7 @@ func run(rounds int, tasks, rivals, pitr, server string) error {
 	if err := b.prepare(b.segmentsFor(c)); err != nil {
 		return err
 	}
-	if c.measurer, err = newMeasurer(b.path("measure")); err != nil {
+	if c.measurer, err = newMeasurer(b.measurerPath()); err != nil {
 		return err
 	}
 	for _, t := range slices.Concat(b.localTasks(), b.sshTasks(), b.agentTasks()) {

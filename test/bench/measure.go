@@ -33,6 +33,8 @@ type sample struct {
 // measurer is a copy of this program where everybody can run it.
 type measurer string
 
+func (b *bench) measurerPath() string { return b.path("measure") }
+
 func newMeasurer(path string) (measurer, error) {
 	self, err := os.Executable()
 	if err != nil {

@@ -27,7 +27,7 @@ func (b *bench) memory() *task {
 		}
 		large := *b
 		large.own = data
-		if f, err = large.openFar(way{name: s.name, setUp: s.setUp}, 0); err != nil {
+		if f, err = large.openFar(way{name: s.name, setUp: s.setUp}, 0, b.measurerPath(), adoptArg); err != nil {
 			return err
 		}
 		b.fars = large.fars
