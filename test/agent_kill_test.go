@@ -151,6 +151,7 @@ func TestStopWithSilentArchive(t *testing.T) {
 			c := newCluster(t, 15, 1)
 			c.hasAgents(newDirectory(t, "g"), mode)
 			a := newFarArchive(t, c)
+			a.route.timeout = "10s" // as it comes: it is not that which ends a call
 			c.archiveTo(a)
 			c.start()
 			c.switches(2)

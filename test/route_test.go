@@ -1,6 +1,7 @@
 package test
 
 import (
+	"cmp"
 	"testing"
 
 	"pitr/test/proxy"
@@ -12,13 +13,15 @@ type route struct {
 	server *sshServer
 	proxy  *proxy.Proxy
 	addr   string // of the proxy, or of the sshd
+
+	timeout string // ssh_timeout, if it is to be another one than a test has the patience for
 }
 
 func newRoute(t testing.TB) *route {
 	t.Helper()
 	s := newSSHD(t)
 	p := s.behind(proxy.Plan{})
-	return &route{s, p, p.Addr()}
+	return &route{server: s, proxy: p, addr: p.Addr()}
 }
 
 // direct leaves the proxy out: it takes connections also when the sshd is down.
@@ -31,7 +34,7 @@ func (r *route) url(dir string) string {
 
 // lines are the configuration that lets pitr in, and does not let it wait.
 func (r *route) lines() []string {
-	return []string{"identity_file = " + r.server.Identity, "known_hosts = " + r.server.KnownHosts, "ssh_timeout = 2s"}
+	return []string{"identity_file = " + r.server.Identity, "known_hosts = " + r.server.KnownHosts, "ssh_timeout = " + cmp.Or(r.timeout, "2s")}
 }
 
 // goes lets all connections, also those that there are, end or go through this.
