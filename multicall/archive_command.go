@@ -38,24 +38,20 @@ func runArchiveCommand(ctx context.Context, c *call) error {
 		return err
 	}
 	return c.throughAgent(ctx, cfg, settingWords(&cli.settingFlags), cli.Path, func(ctx context.Context) error {
-		return push(ctx, cfg, c.log, cli.Path)
+		return c.push(ctx, cfg, cli.Path)
 	})
 }
 
-// push stores one file of pg_wal in every configured archive, within
-// push_timeout.
-func push(ctx context.Context, cfg Config, log *slog.Logger, path string) error {
+// push brings one file of pg_wal to every configured archive, or into its queue,
+// within push_timeout.
+func (c *call) push(ctx context.Context, cfg Config, path string) error {
 	if err := cfg.NeedArchive(); err != nil {
 		return err
 	}
 	if err := cfg.mustBeOnline(path); err != nil {
 		return err
 	}
-	pgdata := dataDirectory(cfg.PGData)
-	if err := mustBeConfigured(pgdata, cfg.PGData); err != nil {
-		return err
-	}
-	cluster, err := clusterOf(pgdata)
+	cluster, err := archivedCluster(cfg)
 	if err != nil {
 		return err
 	}
@@ -66,17 +62,32 @@ func push(ctx context.Context, cfg Config, log *slog.Logger, path string) error 
 	defer f.Close()
 	ctx, cancel := cfg.withinPushTimeout(ctx)
 	defer cancel()
-	set := cfg.archives(cfg.Archive, cluster, log)
-	done, err := set.Push(ctx, f.name, f)
-	if errors.Is(err, archive.ErrForeign) && neverBegan(ctx, set, f) {
-		log.Warn("not stored: it is nothing but zeros, of a timeline that never began: a promotion was interrupted", "file", f.name)
+	d := c.delivery(cfg, cluster)
+	if errors.Is(archive.Inspect(f.name, f, cluster), archive.ErrForeign) && d.neverBegan(ctx, f) {
+		c.log.Warn("not stored: it is nothing but zeros, of a timeline that never began: a promotion was interrupted", "file", f.name)
 		return nil
 	}
+	stored, shipped, err := d.run(ctx, f)
+	c.sayShipped(cfg, shipped)
+	c.notify(cfg, shipped)
 	if err != nil {
 		return err
 	}
-	sayPushed(log, f.name, done)
+	sayPushed(c.log, f.name, stored)
 	return nil
+}
+
+// archivedCluster is the cluster whose WAL this is, as far as it is known. For a
+// queue it must be: an archive that is away cannot say whose WAL it takes.
+func archivedCluster(cfg Config) (archive.Cluster, error) {
+	if len(cfg.Queued) > 0 {
+		return slaveCluster(cfg)
+	}
+	pgdata := dataDirectory(cfg.PGData)
+	if err := mustBeConfigured(pgdata, cfg.PGData); err != nil {
+		return archive.Cluster{}, err
+	}
+	return clusterOf(pgdata)
 }
 
 // mustBeOnline refuses a file while the configuration says so.
@@ -122,6 +133,9 @@ func nothingButZeros(f walFile) bool {
 // sayPushed alerts of WAL that is damaged where it comes from. It was stored as
 // it is: refusing it would fill pg_wal and mend nothing.
 func sayPushed(log *slog.Logger, name wal.Name, done []archive.Pushed) {
+	if len(done) == 0 {
+		return
+	}
 	for _, p := range done {
 		log.Debug("stored", "file", name, "found", p.Found, "records", p.Walk.Records)
 	}

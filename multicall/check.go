@@ -158,7 +158,9 @@ func check(ctx context.Context, cfg Config, from *call) *checkup {
 		server = c.server(ctx, cfg)
 	}
 	var looked []lookedAt
-	for _, t := range targets(cfg, server) {
+	all := targets(cfg, server)
+	c.queuesOf(ctx, all, cluster, server.acknowledged)
+	for _, t := range all {
 		looked = append(looked, c.archive(ctx, t, cluster, server.acknowledged)...)
 	}
 	c.apart(cfg, looked)

@@ -30,6 +30,8 @@ type target struct {
 	// written: archive_command stores here, so what the server takes for
 	// archived must be there.
 	written bool
+	// queued is what waits for it of what the server takes for archived.
+	queued []wal.Name
 }
 
 // targets are the archives that this configuration names, and those that the
@@ -46,7 +48,7 @@ func targets(cfg Config, s serverSide) []target {
 				}
 			}
 			if u != nil {
-				all = append(all, target{u, cfg, written})
+				all = append(all, target{url: u, cfg: cfg, written: written})
 			}
 		}
 	}
@@ -59,6 +61,23 @@ func targets(cfg Config, s serverSide) []target {
 		add(*s.restores, s.restores.readFrom(), false)
 	}
 	return all
+}
+
+// queuesOf looks at the queues of archives that have one, before anything looks
+// at the archives: what leaves a queue meanwhile is there then.
+func (c *checkup) queuesOf(ctx context.Context, all []target, cluster archive.Cluster, told []acknowledged) {
+	queued := map[string]map[string][]wal.Name{} // by l_archivedir, then by queue
+	for i, t := range all {
+		if !names(t.cfg.Queued, t.url) {
+			continue
+		}
+		dir := t.cfg.LArchiveDir
+		if _, looked := queued[dir]; !looked {
+			queued[dir] = c.queues(ctx, t.cfg, cluster, told)
+			c.alerts(t.cfg)
+		}
+		all[i].queued = queued[dir][queueName(t.url)]
+	}
 }
 
 func (c *checkup) cluster(cfg Config) archive.Cluster {
@@ -111,7 +130,7 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 	}
 	c.coverage(what, cover)
 	if t.written {
-		c.acknowledged(what, id, cover, nil, told)
+		c.acknowledged(what, id, cover, t.queued, told)
 	}
 	return seen
 }

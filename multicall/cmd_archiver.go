@@ -3,15 +3,12 @@ package multicall
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"pitr/archive"
 	"pitr/archive/ship"
-	"pitr/archive/wal"
 )
 
 // cmdArchiverCLI is the command line of pitrtools' cmd_archiver.
@@ -77,47 +74,46 @@ func (c *call) ship(ctx context.Context, cfg Config, path string) error {
 	ctx, cancel := cfg.withinPushTimeout(ctx)
 	defer cancel()
 	s := c.shipper(cfg, cluster)
-	if errors.Is(archive.Inspect(f.name, f, cluster), archive.ErrForeign) && neverShipped(ctx, cfg, s, f) {
+	if errors.Is(archive.Inspect(f.name, f, cluster), archive.ErrForeign) && neverShipped(ctx, s, f) {
 		c.log.Warn("not shipped: it is nothing but zeros, of a timeline that never began: a promotion was interrupted", "file", f.name)
 		return nil
 	}
 	results, err := s.Ship(ctx, f.name, f)
-	for _, r := range results {
-		c.sayShipped(f.name, r)
-	}
-	c.notify(cfg, f.name, results)
+	c.sayShipped(cfg, results)
+	c.notify(cfg, results)
 	return err
 }
 
-// neverShipped is neverBegan for slaves: the history of the timeline must not
-// wait in a queue either.
-func neverShipped(ctx context.Context, cfg Config, s *ship.Shipper, f walFile) bool {
+// neverShipped is neverBegan for slaves.
+func neverShipped(ctx context.Context, s *ship.Shipper, f walFile) bool {
 	var set archive.Set
-	for _, d := range s.Destinations {
-		queued := filepath.Join(cfg.queueOf(d.Name), wal.HistoryName(f.name.Timeline()).String())
-		if _, err := os.Stat(queued); !errors.Is(err, os.ErrNotExist) {
-			return false
-		}
-		set = append(set, d.Archive)
+	for _, to := range s.Destinations {
+		set = append(set, to.Archive)
 	}
-	return neverBegan(ctx, set, f)
+	return neverQueued(ctx, s, f) && neverBegan(ctx, set, f)
 }
 
-// sayShipped logs changes of a destination, and whatever needs somebody. What it
+// sayShipped logs changes of destinations, and whatever needs somebody. What one
 // lost is the error of the call.
-func (c *call) sayShipped(name wal.Name, r ship.Result) {
-	log := c.log.With("slave", r.Destination)
-	changed := r.Before.Worth(r.After)
-	switch {
-	case r.Outcome == ship.Delivered:
-		sayPushed(log, name, []archive.Pushed{r.Pushed})
-		if changed || r.Sent > 0 {
-			log.Info("the slave has everything", "file", name, "from_queue", r.Sent)
+func (c *call) sayShipped(cfg Config, results []ship.Result) {
+	kind := cfg.kind()
+	for _, r := range results {
+		log := c.log.With(kind, r.Destination)
+		changed := r.Before.Worth(r.After)
+		switch {
+		case r.Outcome == ship.Delivered:
+			sayPushed(log, r.File, []archive.Pushed{r.Pushed})
+			if changed || r.Sent > 0 {
+				log.Info("the "+kind+" has everything", "file", r.File, "from_queue", r.Sent)
+			}
+		case r.Outcome == ship.Lost:
+		case changed || r.After == ship.Failed:
+			log.Warn("queued: the "+kind+" does not have it yet", "file", r.File, "reason", r.Reason, "hint", strings.Join(hintsOf(r.Reason), "; "))
+		default:
+			log.Debug("queued", "file", r.File, "reason", r.Reason, "sent", r.Sent)
 		}
-	case r.Outcome == ship.Lost:
-	case changed || r.After == ship.Failed:
-		log.Warn("queued: the slave does not have it yet", "file", name, "reason", r.Reason, "hint", strings.Join(hintsOf(r.Reason), "; "))
-	default:
-		log.Debug("queued", "file", name, "reason", r.Reason, "sent", r.Sent)
+		if r.HalfFull {
+			log.Warn("its queue holds more than half of queue_max", "file", r.File)
+		}
 	}
 }

@@ -71,43 +71,46 @@ func (c *checkup) shipping(ctx context.Context, cfg Config) {
 // slaves looks at the queues, then at the slaves, and at what alerts came to.
 // The queues come first: what leaves them meanwhile is on its slave.
 func (c *checkup) slaves(ctx context.Context, cfg Config, cluster archive.Cluster, told []acknowledged) {
-	queued := c.queues(ctx, cfg, cluster)
+	queued := c.queues(ctx, cfg, cluster, told)
 	for _, slave := range cfg.Slaves {
 		c.slave(ctx, cfg, slave, cluster, queued[slave], told)
 	}
 	c.alerts(cfg)
 }
 
-// queues looks at the disk of the queues and at each of them, and returns what
-// waits.
-func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluster) map[string][]wal.Name {
+// queues looks at the disk of the queues and at each of them, and returns what of
+// the server's files waits there.
+func (c *checkup) queues(ctx context.Context, cfg Config, cluster archive.Cluster, told []acknowledged) map[string][]wal.Name {
 	disk := local.New(cfg.LArchiveDir)
 	free, _, err := disk.Space()
 	if err != nil {
-		c.add(critical, "l_archivedir", "is its file system mounted? If it is new: cmd_archiver -I", "%v", err)
+		c.add(critical, "l_archivedir", "is its file system mounted? If it is new: "+queueMaker, "%v", err)
 		return nil
 	}
 	c.room("l_archivedir", free, int64(cluster.SegmentSize))
 	queued := map[string][]wal.Name{}
-	for _, slave := range cfg.Slaves {
-		queued[slave] = c.queue(ctx, disk, slave)
+	for _, name := range cfg.queueNames() {
+		queued[name] = c.queue(ctx, disk, name, told)
 	}
 	return queued
 }
 
-func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) []wal.Name {
-	what := "queue of " + slave
-	q, err := ship.Look(ctx, disk, slave)
+// queueMaker is what makes a queue that is not there.
+const queueMaker = "cmd_archiver -I (slaves) or pitr init (archives)"
+
+func (c *checkup) queue(ctx context.Context, disk local.FS, name string, told []acknowledged) (queued []wal.Name) {
+	what := "queue of " + name
+	q, err := ship.Look(ctx, disk, name)
 	if err == nil {
-		err = mustBeWritable(ctx, disk, slave)
+		err = mustBeWritable(ctx, disk, name)
 	}
 	if err != nil {
-		c.add(critical, what, firstHint(err, "cmd_archiver -I makes it; does this user own it?"), "%v", err)
-		return q.Names
+		c.add(critical, what, firstHint(err, queueMaker+" makes it; does this user own it?"), "%v", err)
+		return nil
 	}
 	switch {
 	case q.Files > 0:
-		c.add(warning, what, "it goes out with the next file that PostgreSQL archives, when the slave takes it", "%s, %s, since %s; first %s",
+		c.add(warning, what, "it goes out with the next file that PostgreSQL archives, when it is taken there", "%s, %s, since %s; first %s",
 			count(q.Files, "file"), formatSize(q.Bytes), q.Oldest.UTC().Format(time.RFC3339), q.First)
 	default:
 		c.ok(what, "empty")
@@ -119,12 +122,17 @@ func (c *checkup) queue(ctx context.Context, disk local.FS, slave string) []wal.
 		worst := map[ship.State]severity{ship.Failed: critical, ship.Behind: warning}[q.State]
 		c.add(worst, what, "", "since %s: %s", q.Since.UTC().Format(time.RFC3339), q.Reason)
 	}
-	return q.Names
+	for _, t := range told {
+		if waits, err := ship.Has(ctx, disk, name, t.name); waits && err == nil {
+			queued = append(queued, t.name)
+		}
+	}
+	return queued
 }
 
 // mustBeWritable tries, for what counts is not what the mode says.
-func mustBeWritable(ctx context.Context, disk local.FS, slave string) error {
-	name := path.Join(slave, local.Writer().NewTempName())
+func mustBeWritable(ctx context.Context, disk local.FS, queue string) error {
+	name := path.Join(queue, local.Writer().NewTempName())
 	f, err := disk.Create(ctx, name)
 	if err != nil {
 		return err
@@ -173,13 +181,13 @@ func (c *checkup) alerts(cfg Config) {
 	c.runnable("notify_ok", cfg.NotifyOK)
 	c.runnable("notify_warning", cfg.NotifyWarning)
 	c.runnable("notify_critical", cfg.NotifyCritical)
-	for _, slave := range cfg.Slaves {
+	for _, queue := range cfg.queueNames() {
 		for _, name := range []string{failedAlert, failedAlertTold} {
-			text, err := os.ReadFile(path.Join(cfg.queueOf(slave), name))
+			text, err := os.ReadFile(path.Join(cfg.queueOf(queue), name))
 			if err == nil {
-				c.add(warning, "alert of "+slave, "the next alert that succeeds clears this", "%s", readFailedAlert(text))
+				c.add(warning, "alert of "+queue, "the next alert that succeeds clears this", "%s", readFailedAlert(text))
 			} else if !errors.Is(err, fs.ErrNotExist) {
-				c.add(warning, "alert of "+slave, "", "%v", err)
+				c.add(warning, "alert of "+queue, "", "%v", err)
 			}
 		}
 	}

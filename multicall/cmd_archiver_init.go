@@ -59,7 +59,7 @@ func makeQueues(ctx context.Context, cfg Config) error {
 	if lies(filepath.Dir(cfg.LArchiveDir), cfg.PGData) {
 		return fmt.Errorf("%w: l_archivedir %s lies in the data directory", ErrConfig, cfg.LArchiveDir)
 	}
-	err := ship.Make(ctx, local.New(cfg.LArchiveDir), cfg.Slaves)
+	err := ship.Make(ctx, local.New(cfg.LArchiveDir), cfg.queueNames())
 	if errors.Is(err, fs.ErrNotExist) {
 		err = hint(err, "%s must exist: is its file system mounted?", filepath.Dir(cfg.LArchiveDir))
 	}

@@ -52,6 +52,11 @@ func (c *initCmd) Run(s *session) error {
 	if err := c.mustBeFirst(s); err != nil {
 		return err
 	}
+	if len(s.cfg.Queued) > 0 {
+		if err := makeQueues(s.ctx, s.cfg); err != nil {
+			return err
+		}
+	}
 	for _, u := range urls {
 		err := s.cfg.initAt(s.ctx, u, c.pgdata(s), id, s.log)
 		switch {

@@ -49,7 +49,7 @@ func (c *walPushCmd) push(s *session, path string) error {
 			return err
 		}
 	}
-	return push(s.ctx, s.cfg, s.log, path)
+	return s.call.push(s.ctx, s.cfg, path)
 }
 
 // mustBeFinished refuses a segment that a running server has not marked as

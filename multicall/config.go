@@ -18,6 +18,7 @@ const defaultConfigFile = "/etc/pitr/pitr.ini"
 // that has a key decides it.
 type Config struct {
 	Archive       []*url.URL // file:// or sftp:// with an absolute, clean path
+	Queued        []*url.URL // those of Archive for which the queue's copy is enough
 	PGData        string     // absolute, or ""
 	Layout        string     // "", "tree" or "flat"
 	CompressLevel int        // 1 to 19
@@ -27,8 +28,6 @@ type Config struct {
 	PushTimeout   time.Duration
 	State         string // "online" or "offline"
 	Debug         bool
-	Agent         string // "auto", "external" or "off"
-	AgentDir      string // absolute, or ""
 
 	// For archives over SSH.
 	IdentityFiles  []string      // absolute, or ~/...
@@ -39,6 +38,17 @@ type Config struct {
 	AllowNoFsync   bool
 	RateLimit      int64 // bytes a second; 0 is none
 	VerifyAfterPut bool
+
+	// The agent, and the queues.
+	Agent          string        // "auto", "external" or "off"
+	AgentDir       string        // absolute, or "" for the default
+	QueueMax       int64         // bytes in each queue; 0 is any number
+	QueueMinFree   int64         // bytes
+	AllowLocalOnly bool          // all of Archive may be Queued
+	AlertAge       time.Duration // 0 is none
+	AlertBytes     int64         // 0 is none
+	AlertInterval  time.Duration // 0 is never again
+	MetricsFile    string        // absolute, or ""
 
 	// pitrtools' cmd_archiver.ini.
 	Slaves          []string // hosts
@@ -209,6 +219,7 @@ func (c Config) contradictions() []error {
 		problems = append(problems, hint(fmt.Errorf("archive (%s) and slaves (%s) are both set", c.Origin("archive"), c.Origin("slaves")),
 			"a configuration has archives, for archive_command, or slaves, for cmd_archiver: two files can have both."))
 	}
+	problems = append(problems, c.queueProblems()...)
 	for _, u := range c.Archive {
 		if u.Scheme != "file" {
 			continue

@@ -120,7 +120,7 @@ func (cmd configShowCmd) Run(c *call, flags *settingFlags) error {
 // those that somebody has set.
 func (c Config) shown() []shown {
 	var lines []shown
-	own := len(ownSettings()) + len(sshSettings())
+	own := len(ownSettings()) + len(sshSettings()) + len(agentSettings())
 	for i, s := range settings() {
 		v := c.origins[s.key]
 		if i >= own && v.from == fromDefault {

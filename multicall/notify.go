@@ -18,7 +18,6 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"pitr/archive/ship"
-	"pitr/archive/wal"
 )
 
 const (
@@ -50,27 +49,38 @@ type alert struct {
 
 // notify runs the commands for what has changed, and waits for none of them. It
 // also logs what an earlier one came to.
-func (c *call) notify(cfg Config, name wal.Name, results []ship.Result) {
+func (c *call) notify(cfg Config, results []ship.Result) {
 	for _, r := range results {
 		within(grace, func() { c.sayFailedAlert(cfg.queueOf(r.Destination)) })
-		event, p := cfg.alertFor(r.After)
-		if !r.Before.Worth(r.After) || p.IsZero() {
-			continue
+		prefix := fmt.Sprintf("pitr: %s %s: ", cfg.kind(), r.Destination)
+		if r.Before.Worth(r.After) {
+			event, p := cfg.alertFor(r.After)
+			c.alert(cfg, event, p, r, prefix+whatHappened(r))
 		}
-		message := alertMessage(name, r)
-		a := alert{Words: p.command(message), Report: filepath.Join(cfg.queueOf(r.Destination), failedAlert), Patience: alertPatience, Event: event}
-		env := append(withoutSettings(c.environ),
-			"PITR_EVENT="+event,
-			"PITR_EVENT_MESSAGE="+message,
-			"PITR_EVENT_DESTINATION="+r.Destination,
-			"PITR_EVENT_FILE="+name.String(),
-			"PITR_EVENT_TIME="+time.Now().UTC().Format(time.RFC3339),
-			"PITR_EVENT_STATE="+string(r.After),
-			"PITR_EVENT_STATE_BEFORE="+string(r.Before),
-		)
-		if err := a.start(env); err != nil {
-			c.log.Warn("an alert could not be given", "event", event, "slave", r.Destination, "reason", err)
+		if r.HalfFull {
+			c.alert(cfg, "warning", cfg.NotifyWarning, r, prefix+fmt.Sprintf("with %s its queue holds more than half of queue_max", r.File))
 		}
+	}
+}
+
+// alert starts a command, if there is one.
+func (c *call) alert(cfg Config, event string, p program, r ship.Result, message string) {
+	if p.IsZero() {
+		return
+	}
+	message = alertText(message)
+	a := alert{Words: p.command(message), Report: filepath.Join(cfg.queueOf(r.Destination), failedAlert), Patience: alertPatience, Event: event}
+	env := append(withoutSettings(c.environ),
+		"PITR_EVENT="+event,
+		"PITR_EVENT_MESSAGE="+message,
+		"PITR_EVENT_DESTINATION="+r.Destination,
+		"PITR_EVENT_FILE="+r.File.String(),
+		"PITR_EVENT_TIME="+time.Now().UTC().Format(time.RFC3339),
+		"PITR_EVENT_STATE="+string(r.After),
+		"PITR_EVENT_STATE_BEFORE="+string(r.Before),
+	)
+	if err := a.start(env); err != nil {
+		c.log.Warn("an alert could not be given", "event", event, cfg.kind(), r.Destination, "reason", err)
 	}
 }
 
@@ -85,17 +95,19 @@ func (c Config) alertFor(s ship.State) (event string, p program) {
 	return "critical", c.NotifyCritical
 }
 
-// alertMessage says in one line what happened.
-func alertMessage(name wal.Name, r ship.Result) string {
-	text := fmt.Sprintf("pitr: slave %s: ", r.Destination)
+// whatHappened says what became of a file.
+func whatHappened(r ship.Result) string {
 	switch {
 	case r.After == ship.OK:
-		text += fmt.Sprintf("it has everything again, up to %s", name)
+		return fmt.Sprintf("it has everything again, up to %s", r.File)
 	case r.Outcome == ship.Queued:
-		text += fmt.Sprintf("%s waits in its queue: %v", name, r.Reason)
-	default:
-		text += fmt.Sprintf("%s is neither there nor in its queue: %v", name, errors.Join(r.Err, r.Reason))
+		return fmt.Sprintf("%s waits in its queue: %v", r.File, r.Reason)
 	}
+	return fmt.Sprintf("%s is neither there nor in its queue: %v", r.File, errors.Join(r.Err, r.Reason))
+}
+
+// alertText is a message without line breaks, of bearable length.
+func alertText(text string) string {
 	text = strings.Join(strings.Fields(strings.ReplaceAll(text, "\x00", " ")), " ")
 	const most = 4 << 10
 	return strings.ToValidUTF8(text[:min(len(text), most)], "?")

@@ -245,8 +245,8 @@ func TestAlertsAreGivenForChangesOnly(t *testing.T) {
 		{ship.Result{Outcome: ship.Lost, Err: errors.New("full"), Before: ship.Failed, After: ship.Failed}, "", ""},
 		{ship.Result{Outcome: ship.Delivered, Before: ship.Failed, After: ship.OK}, "ok", "it has everything again, up to 000000010000000000000007"},
 	} {
-		tt.r.Destination = "one"
-		c.notify(cfg, name, []ship.Result{tt.r})
+		tt.r.Destination, tt.r.File = "one", name
+		c.notify(cfg, []ship.Result{tt.r})
 		if tt.want != "" {
 			got := await(t, filepath.Join(dir, tt.want))
 			if !strings.HasPrefix(got, tt.want+"|one|pitr: slave one: ") || !strings.HasSuffix(got, tt.text+"\n") {

@@ -11,6 +11,7 @@ import (
 // configuration is good.
 type session struct {
 	ctx    context.Context
+	call   *call
 	cfg    Config
 	log    *slog.Logger
 	stdout io.Writer
@@ -23,7 +24,7 @@ func (c *call) session(ctx context.Context, flags *settingFlags) (*session, erro
 	if err != nil {
 		return nil, err
 	}
-	return &session{ctx: ctx, cfg: cfg, log: c.log, stdout: c.stdout, stderr: c.stderr}, nil
+	return &session{ctx: ctx, call: c, cfg: cfg, log: c.log, stdout: c.stdout, stderr: c.stderr}, nil
 }
 
 // formatSize writes a number of bytes as PostgreSQL does, 16MB, with a decimal

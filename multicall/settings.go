@@ -25,15 +25,15 @@ type setting struct {
 
 // settings is the table of all keys, in the order in which they are shown.
 func settings() []setting {
-	return slices.Concat(ownSettings(), agentSettings(), sshSettings(), pitrtoolsSettings())
+	return slices.Concat(ownSettings(), sshSettings(), agentSettings(), pitrtoolsSettings())
 }
 
 func ownSettings() []setting {
 	return []setting{
 		{
-			key: "archive", help: "Archives, comma separated: file:///abs/dir, sftp://user@host:port/abs/dir.",
+			key: "archive", help: "Archives, comma separated: file:///abs/dir, sftp://user@host:port/abs/dir; each may be followed by required or queued.",
 			flag: func(f *settingFlags) *string { return f.Archive },
-			set:  func(c *Config, v string) (err error) { c.Archive, err = parseArchives(v); return err },
+			set:  setArchives,
 		},
 		{
 			key: "pgdata", help: "The cluster's data directory.",
@@ -98,8 +98,6 @@ type settingFlags struct {
 	PushTimeout   *string `group:"Settings" placeholder:"TIME"`
 	State         *string `group:"Settings" placeholder:"WORD"`
 	Debug         *onOff  `group:"Settings"`
-	Agent         *string `group:"Settings" placeholder:"WORD"`
-	AgentDir      *string `group:"Settings" placeholder:"DIR"`
 
 	IdentityFile   *string `group:"SSH" placeholder:"FILE,..."`
 	KnownHosts     *string `group:"SSH" placeholder:"FILE,..."`
@@ -109,6 +107,16 @@ type settingFlags struct {
 	AllowNoFsync   *onOff  `group:"SSH"`
 	RateLimit      *string `group:"SSH" placeholder:"SIZE"`
 	VerifyAfterPut *onOff  `group:"SSH"`
+
+	Agent          *string `group:"Agent and queues" placeholder:"WORD"`
+	AgentDir       *string `group:"Agent and queues" placeholder:"DIR"`
+	QueueMax       *string `group:"Agent and queues" placeholder:"SIZE"`
+	QueueMinFree   *string `group:"Agent and queues" placeholder:"SIZE"`
+	AllowLocalOnly *onOff  `group:"Agent and queues"`
+	AlertAge       *string `group:"Agent and queues" placeholder:"TIME"`
+	AlertBytes     *string `group:"Agent and queues" placeholder:"SIZE"`
+	AlertInterval  *string `group:"Agent and queues" placeholder:"TIME"`
+	MetricsFile    *string `group:"Agent and queues" placeholder:"FILE"`
 
 	// pitrtools' own; its users have them in a file.
 	Slaves          *string `hidden:""`

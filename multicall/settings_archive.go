@@ -30,6 +30,37 @@ func parseArchives(v string) ([]*url.URL, error) {
 	return urls, nil
 }
 
+// setArchives reads the list of archives, of which each may be followed by the
+// word that says when PostgreSQL may be told that it has a file.
+func setArchives(c *Config, v string) error {
+	var items []string
+	var queued []bool
+	for item := range strings.SplitSeq(v, ",") {
+		u, word := strings.TrimSpace(item), ""
+		if at := strings.LastIndexAny(u, " \t"); at >= 0 {
+			word = strings.ToLower(u[at+1:])
+		}
+		if word == "required" || word == "queued" {
+			u = strings.TrimSpace(u[:len(u)-len(word)])
+		}
+		items, queued = append(items, u), append(queued, word == "queued")
+	}
+	all, err := parseArchives(strings.Join(items, ","))
+	if err != nil {
+		return err
+	}
+	c.Archive = all
+	for i, u := range all {
+		if strings.ContainsAny(items[i], " \t") {
+			return hint(fmt.Errorf("%q: what follows an archive is required or queued", items[i]), "a space in a path is written %%20.")
+		}
+		if queued[i] {
+			c.Queued = append(c.Queued, u)
+		}
+	}
+	return nil
+}
+
 // parseArchive reads one archive: file:// or sftp:// with an absolute path.
 // Its errors show the text without a password; those of net/url would not.
 func parseArchive(s string) (*url.URL, error) {

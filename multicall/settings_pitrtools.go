@@ -28,7 +28,7 @@ func pitrtoolsSettings() []setting {
 			set:  func(c *Config, v string) (err error) { c.RArchiveDir, err = parsePath(v); return err },
 		},
 		{
-			key: "l_archivedir", help: "cmd_archiver: the queues' directory here, one folder a slave.",
+			key: "l_archivedir", help: "The queues' directory here, one folder a slave or queued archive.",
 			flag: func(f *settingFlags) *string { return f.LArchiveDir },
 			set:  func(c *Config, v string) (err error) { c.LArchiveDir, err = parsePath(v); return err },
 		},
@@ -48,27 +48,27 @@ func pitrtoolsSettings() []setting {
 			set:  setRsyncFlags,
 		},
 		{
-			key: "notify_ok", help: "cmd_archiver: a command to run when all is well again; it gets the message.",
+			key: "notify_ok", help: "A command to run when a slave or queued archive has everything again; it gets the message.",
 			flag: func(f *settingFlags) *string { return f.NotifyOK },
 			set:  func(c *Config, v string) (err error) { c.NotifyOK, err = parseNotify(v); return err },
 		},
 		{
-			key: "notify_warning", help: "cmd_archiver: a command to run when a queue holds what a slave did not take.",
+			key: "notify_warning", help: "A command to run when a queue holds what was not taken.",
 			flag: func(f *settingFlags) *string { return f.NotifyWarning },
 			set:  func(c *Config, v string) (err error) { c.NotifyWarning, err = parseNotify(v); return err },
 		},
 		{
-			key: "notify_critical", help: "cmd_archiver: a command to run when WAL is in danger.",
+			key: "notify_critical", help: "A command to run when WAL is in danger.",
 			flag: func(f *settingFlags) *string { return f.NotifyCritical },
 			set:  func(c *Config, v string) (err error) { c.NotifyCritical, err = parseNotify(v); return err },
 		},
 		{
-			key: "queue_wait", def: "20s", help: "cmd_archiver: how long a slave that failed is not tried again.",
+			key: "queue_wait", def: "20s", help: "How long a slave or queued archive that failed is not tried again.",
 			flag: func(f *settingFlags) *string { return f.QueueWait },
 			set:  func(c *Config, v string) (err error) { c.QueueWait, err = parseDuration(v); return err },
 		},
 		{
-			key: "max_queue_workers", def: "4", help: "cmd_queue: how many slaves to ship to at the same time.",
+			key: "max_queue_workers", def: "4", help: "How many queues an agent empties at the same time.",
 			flag: func(f *settingFlags) *string { return f.MaxQueueWorkers },
 			set:  setMaxQueueWorkers,
 		},

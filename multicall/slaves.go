@@ -33,8 +33,7 @@ func (c Config) needSlaves() error {
 	case c.LArchiveDir == "":
 		missing("l_archivedir", "/var/lib/postgresql/archive")
 	case c.PGData != "" && (below(c.LArchiveDir, c.PGData) || below(c.PGData, c.LArchiveDir)):
-		problems = append(problems, hint(fmt.Errorf("l_archivedir %s and the data directory %s lie one in the other", c.LArchiveDir, c.PGData),
-			"every base backup would hold the queues: put them elsewhere"))
+		problems = append(problems, queuesInPGData(c))
 	}
 	if len(problems) > 0 {
 		return &ConfigError{problems}
@@ -70,10 +69,14 @@ func slaveCluster(cfg Config) (archive.Cluster, error) {
 	return clusterOf(pgdata)
 }
 
-// destinations are the slaves, with the archive of each.
+// destinations are the slaves, or the archives that are queued.
 func (c *call) destinations(cfg Config, cluster archive.Cluster) []ship.Destination {
-	cfg.Layout = string(archive.Flat)
 	var all []ship.Destination
+	for _, u := range cfg.Queued {
+		set := cfg.archives([]*url.URL{u}, cluster, c.log)
+		all = append(all, ship.Destination{Name: queueName(u), Archive: set[0]})
+	}
+	cfg.Layout = string(archive.Flat)
 	for _, slave := range cfg.Slaves {
 		set := cfg.archives([]*url.URL{c.slaveURL(cfg, slave)}, cluster, c.log)
 		all = append(all, ship.Destination{Name: slave, Archive: set[0]})
@@ -81,6 +84,7 @@ func (c *call) destinations(cfg Config, cluster archive.Cluster) []ship.Destinat
 	return all
 }
 
+// shipper ships to the slaves, or to the archives that are queued.
 func (c *call) shipper(cfg Config, cluster archive.Cluster) *ship.Shipper {
 	return &ship.Shipper{
 		Cluster:      cluster,
@@ -89,13 +93,14 @@ func (c *call) shipper(cfg Config, cluster archive.Cluster) *ship.Shipper {
 		Writer:       local.Writer(),
 		Patience:     cfg.SSHTimeout,
 		Rest:         cfg.QueueWait,
+		Limit:        ship.Limit{Bytes: cfg.QueueMax, Free: cfg.QueueMinFree},
 		Log:          c.log,
 		Now:          time.Now,
 	}
 }
 
-// queueOf is the directory of a slave's queue.
-func (c Config) queueOf(slave string) string { return filepath.Join(c.LArchiveDir, slave) }
+// queueOf is the directory of a destination's queue.
+func (c Config) queueOf(destination string) string { return filepath.Join(c.LArchiveDir, destination) }
 
 // sayUnused tells, in debug output, what of pitrtools' file is accepted and does
 // nothing.

@@ -3,6 +3,7 @@ package archivetest
 import (
 	"context"
 	"io/fs"
+	"math"
 	"path"
 	"syscall"
 
@@ -15,6 +16,8 @@ type queueFS interface {
 	Link(ctx context.Context, from, to string) error
 	Replace(ctx context.Context, from, to string) error
 	Lock(ctx context.Context, name string) (release func() error, err error)
+	Visit(ctx context.Context, name string, visit func(fs.DirEntry) error) error
+	Space() (free int64, dev uint64, err error)
 }
 
 var (
@@ -79,6 +82,23 @@ func (m *Memory) lock(name string) (chan struct{}, error) {
 	return m.locks[name], nil
 }
 
+// Visit shows each entry of a directory.
+func (m *Memory) Visit(ctx context.Context, name string, visit func(fs.DirEntry) error) error {
+	entries, err := m.ReadDir(ctx, name)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := visit(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Space is more than anybody needs.
+func (m *Memory) Space() (free int64, dev uint64, err error) { return math.MaxInt64, 1, nil }
+
 // queue is the wrapped file system, which must have what a queue needs.
 func (f *Faulty) queue() queueFS { return f.FS.(queueFS) }
 
@@ -88,6 +108,15 @@ func (f *Faulty) Link(ctx context.Context, from, to string) error {
 
 func (f *Faulty) Replace(ctx context.Context, from, to string) error {
 	return f.run("replace "+to, func() error { return f.queue().Replace(ctx, from, to) })
+}
+
+func (f *Faulty) Visit(ctx context.Context, name string, visit func(fs.DirEntry) error) error {
+	return f.run("list "+name, func() error { return f.queue().Visit(ctx, name, visit) })
+}
+
+func (f *Faulty) Space() (free int64, dev uint64, err error) {
+	err = f.run("space", func() (err error) { free, dev, err = f.queue().Space(); return err })
+	return free, dev, err
 }
 
 // Lock that fails unconfirmed is not kept: nobody would release it.

@@ -3,6 +3,8 @@ package local
 import (
 	"context"
 	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -28,6 +30,40 @@ func (l FS) Replace(ctx context.Context, from, to string) error {
 		return context.Cause(ctx)
 	}
 	return os.Rename(l.path(from), l.path(to))
+}
+
+// visitPiece is how many entries of a directory are read at a time.
+const visitPiece = 512
+
+// Visit shows each entry of a directory, in the order of the file system, and
+// keeps none: what it takes does not grow with the directory. An error of visit
+// ends it, and is returned.
+func (l FS) Visit(ctx context.Context, name string, visit func(fs.DirEntry) error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	l.revalidate(name)
+	d, err := os.Open(l.path(name))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for {
+		entries, err := d.ReadDir(visitPiece)
+		for _, e := range entries {
+			if err := visit(e); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // lockPause is how long a lock that is taken is left alone before it is tried

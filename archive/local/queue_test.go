@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -63,6 +64,29 @@ func TestLockIsOneProcessAtATime(t *testing.T) {
 		t.Errorf("a lock that was released: %v", err)
 	}
 	if _, err := l.Lock(t.Context(), "missing/.lock"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
+	}
+}
+
+func TestVisitShowsEverythingOnce(t *testing.T) {
+	root := t.TempDir()
+	const count = 2000
+	for i := range count {
+		if err := os.WriteFile(filepath.Join(root, strconv.Itoa(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[string]bool{}
+	err := local.New(root).Visit(t.Context(), ".", func(e fs.DirEntry) error { seen[e.Name()] = true; return nil })
+	if err != nil || len(seen) != count {
+		t.Errorf("got %d entries, %v, want %d", len(seen), err, count)
+	}
+	enough, shown := errors.New("enough"), 0
+	err = local.New(root).Visit(t.Context(), ".", func(fs.DirEntry) error { shown++; return enough })
+	if !errors.Is(err, enough) || shown != 1 {
+		t.Errorf("got %d entries, %v", shown, err)
+	}
+	if err := local.New(root).Visit(t.Context(), "missing", nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want %v", err, fs.ErrNotExist)
 	}
 }

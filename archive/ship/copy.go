@@ -20,6 +20,8 @@ type copyOnce struct {
 	disk   Disk
 	writer files.Writer
 	src    archive.Source
+	// room is an error if so many bytes more are too many.
+	room func(bytes int64) error
 
 	mu   sync.Mutex // guards temp, while the copy is made too: the others need it
 	temp string     // its name, once it is whole and durable
@@ -33,6 +35,9 @@ func (c *copyOnce) place(ctx context.Context, at string) error {
 	}
 	err = c.disk.Link(ctx, temp, at)
 	if noLinks(err) {
+		if err := c.room(c.src.Size()); err != nil {
+			return err
+		}
 		return files.NewStore(c.disk, c.writer).Put(ctx, at, func(w io.Writer) error { return archive.Copy(ctx, w, c.src) })
 	}
 	if err != nil {
@@ -62,6 +67,9 @@ func (c *copyOnce) made(ctx context.Context) (string, error) {
 	defer c.mu.Unlock()
 	if c.temp != "" {
 		return c.temp, nil
+	}
+	if err := c.room(c.src.Size()); err != nil {
+		return "", err
 	}
 	temp := c.writer.NewTempName()
 	if err := c.make(ctx, temp); err != nil {

@@ -8,9 +8,11 @@
 // is ever replaced. One destination that is slow, down or wrong does not keep
 // the others from their files for longer than Patience.
 //
-// What it will not do: run in the background (a queue moves while somebody
-// calls Ship), make the queues' directory, run commands, or decide what
-// PostgreSQL is told.
+// A queue moves while somebody calls Ship, and all the time in a process that
+// runs a Drainer.
+//
+// What it will not do: make the queues' directory, drop anything to make room,
+// run commands, or decide what PostgreSQL is told.
 //
 // # The queues
 //
@@ -64,9 +66,33 @@
 // sends the file once more, which finds it there. The removals are synced
 // together, at the end: a name that comes back with the power is sent again.
 //
-// Whoever finds the lock taken waits for it no longer than Patience after the
-// call began, and then queues its file: the other one, or the next call, sends
-// it.
+// A queue may hold any number of files: its directory is read through, and of the
+// names the first 256 are kept at a time.
+//
+// A call that finds the lock taken waits for it for a second, and then queues its
+// file: the other one, or the next call, sends it. In the process of a Drainer
+// that is at work there it does not wait at all, and where anything waits it
+// leaves that to the Drainer.
+//
+// # In the background
+//
+// A Drainer looks into a queue when a call of its process has put something
+// there, and otherwise every Wait. It sends what waits for one Budget, then lets
+// another destination have its place among the Workers. One that fails is left
+// alone for Wait, 2, 4 and then 8 times that. A destination that was Failed stays
+// so until its queue is empty: what was told may be that a file was lost, and an
+// attempt says nothing of that.
+//
+// An attempt that outlives all its times hangs in the system. It loses its place
+// among the Workers, its destination counts as down, and it is not tried again
+// before that one is back.
+//
+// # Limits
+//
+// Limit is looked at before step 3, and a file that is over it is lost there with
+// ErrFull. What a queue holds is counted by reading its directory, once in a
+// process: from then on what comes and goes is added up, and every look at the
+// directory corrects it. A segment counts as long as its name says.
 //
 // # Budgets
 //

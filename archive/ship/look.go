@@ -2,8 +2,10 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"time"
 
 	"pitr/archive/wal"
@@ -11,9 +13,8 @@ import (
 
 // Queue is what lies in the queue of one destination.
 type Queue struct {
-	Files int        // of PostgreSQL, waiting
-	Names []wal.Name // of these, in no order
-	Bytes int64      // of these; other queues may share them
+	Files int   // of PostgreSQL, waiting
+	Bytes int64 // of these; other queues may share them
 	// First is the one that is shipped next, and Oldest when the one was queued
 	// that has waited longest.
 	First  wal.Name
@@ -29,17 +30,23 @@ type Queue struct {
 
 // Look looks at a queue, and takes nothing from it.
 func Look(ctx context.Context, disk Disk, name string) (Queue, error) {
-	entries, err := disk.ReadDir(ctx, name)
+	var q Queue
+	err := disk.Visit(ctx, name, func(e fs.DirEntry) error { q.add(e); return nil })
 	if err != nil {
 		return Queue{}, fmt.Errorf("queue %s: %w", name, err)
 	}
-	l := &lane{shipment: &shipment{Shipper: Shipper{Disk: disk}}, Destination: Destination{Name: name}}
-	was := l.readNote(ctx)
-	q := Queue{State: was.State, Since: was.Since, Reason: was.Reason}
-	for _, e := range entries {
-		q.add(e)
-	}
+	was := readNote(ctx, disk, path.Join(name, stateFile))
+	q.State, q.Since, q.Reason = was.State, was.Since, was.Reason
 	return q, nil
+}
+
+// Has tells whether a file waits in a queue.
+func Has(ctx context.Context, disk Disk, queue string, file wal.Name) (bool, error) {
+	_, err := disk.Stat(ctx, path.Join(queue, file.String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (q *Queue) add(e fs.DirEntry) {
@@ -59,6 +66,5 @@ func (q *Queue) add(e fs.DirEntry) {
 		q.Oldest = info.ModTime()
 	}
 	q.Files++
-	q.Names = append(q.Names, n)
 	q.Bytes += info.Size()
 }

@@ -45,32 +45,109 @@ func (l *lane) folder(ctx context.Context) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		return archive.WithHint(fmt.Errorf("the queues' directory is not there: %w", err),
-			"is the file system of l_archivedir mounted? If it is new: cmd_archiver -I")
+			"is the file system of l_archivedir mounted? If it is new: cmd_archiver -I (slaves) or pitr init (archives)")
 	}
 	return fmt.Errorf("make its queue: %w", err)
 }
 
-// waiting lists what is queued, in the archiver's order. It clears away what
-// dead writers left.
-func (l *lane) waiting(ctx context.Context) ([]wal.Name, error) {
-	entries, err := l.Disk.ReadDir(ctx, l.Destination.Name)
-	if err != nil {
-		return nil, err
+// backlog is a queue: how much waits, and what goes out next, in the archiver's
+// order. However much waits, it holds no more than two batches of names.
+type backlog struct {
+	next  []wal.Name
+	files int
+	bytes int64 // if somebody wants to know
+}
+
+func (q *backlog) add(n wal.Name, bytes int64) {
+	q.files++
+	q.bytes += bytes
+	q.next = append(q.next, n)
+	if len(q.next) == 2*batch {
+		q.cut()
 	}
-	var names []wal.Name
+}
+
+// cut keeps the first batch.
+func (q *backlog) cut() {
+	slices.SortFunc(q.next, wal.CompareArchiving)
+	q.next = q.next[:min(len(q.next), batch)]
+}
+
+// waiting looks what is queued. It clears away what dead writers left.
+func (l *lane) waiting(ctx context.Context) (backlog, error) {
+	var q backlog
 	unfinished := false
-	for _, e := range entries {
+	changes := l.desk.changes()
+	err := l.Disk.Visit(ctx, l.Destination.Name, func(e fs.DirEntry) error {
 		unfinished = unfinished || strings.HasPrefix(e.Name(), files.TempPrefix)
-		if n, err := wal.ParseName(e.Name()); err == nil && !e.IsDir() {
-			names = append(names, n)
+		n, err := wal.ParseName(e.Name())
+		if err != nil || e.IsDir() {
+			return nil
 		}
+		q.add(n, l.size(n, e))
+		return nil
+	})
+	if err != nil {
+		return backlog{}, err
 	}
+	q.cut()
+	l.desk.counted(q.bytes, changes)
 	if unfinished {
 		// What cannot be swept is no reason not to ship.
-		_, _ = files.NewStore(l.Disk, l.Writer).Sweep(ctx, l.Destination.Name, time.Time{})
+		_, _ = files.NewStore(unfinishedOnly{l.Disk}, l.Writer).Sweep(ctx, l.Destination.Name, time.Time{})
 	}
-	slices.SortFunc(names, wal.CompareArchiving)
-	return names, nil
+	return q, nil
+}
+
+// size is how many bytes a queued file has, if a limit asks for it. A segment's
+// follows from its name: to ask for each of many takes long.
+func (l *lane) size(n wal.Name, e fs.DirEntry) int64 {
+	if l.Limit.Bytes == 0 {
+		return 0
+	}
+	if n.Kind() == wal.KindSegment && l.Cluster.SegmentSize > 0 {
+		return int64(l.Cluster.SegmentSize)
+	}
+	info, err := e.Info()
+	if err != nil {
+		return 0 // gone
+	}
+	return info.Size()
+}
+
+// unfinishedOnly is a disk whose directories list what is unfinished and nothing
+// else: a queue may hold any number of files.
+type unfinishedOnly struct{ Disk }
+
+func (u unfinishedOnly) ReadDir(ctx context.Context, name string) (found []fs.DirEntry, err error) {
+	err = u.Visit(ctx, name, func(e fs.DirEntry) error {
+		if strings.HasPrefix(e.Name(), files.TempPrefix) {
+			found = append(found, e)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// errFound ends a look at a queue.
+var errFound = errors.New("a file waits")
+
+// anything tells whether a queue holds a file. A queue that was never made holds
+// none, if the queues' directory is there.
+func (s *Shipper) anything(ctx context.Context, queue string) (bool, error) {
+	err := s.Disk.Visit(ctx, queue, func(e fs.DirEntry) error {
+		if _, err := wal.ParseName(e.Name()); err == nil && !e.IsDir() {
+			return errFound
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errFound):
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		_, err = s.Disk.Stat(ctx, ".")
+	}
+	return false, err
 }
 
 // keep puts the call's file into the queue, durably.
@@ -79,7 +156,13 @@ func (l *lane) keep(ctx context.Context) error {
 	store := files.NewStore(l.Disk, l.Writer)
 	_, err := l.Disk.Stat(ctx, at)
 	if errors.Is(err, fs.ErrNotExist) {
+		half, full := l.fits(ctx)
+		if full != nil {
+			return full
+		}
 		if err = l.copy.place(ctx, at); err == nil {
+			l.desk.add(l.src.Size())
+			l.result.HalfFull = half
 			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {

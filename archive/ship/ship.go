@@ -35,12 +35,17 @@ type Disk interface {
 	// Lock takes the lock of a name, and waits for it until ctx ends. A process
 	// that has died holds none.
 	Lock(ctx context.Context, name string) (release func() error, err error)
+	// Visit shows each entry of a directory, in any order and without keeping
+	// it, until none is left or visit returns an error.
+	Visit(ctx context.Context, name string, visit func(fs.DirEntry) error) error
+	// Space tells how many bytes are free, and on which device.
+	Space() (free int64, dev uint64, err error)
 }
 
 var _ Disk = local.FS{}
 
 // Shipper ships the WAL of one cluster. Goroutines and processes may use the
-// same queues at the same time.
+// same queues at the same time. It must not be copied once it was used.
 type Shipper struct {
 	Cluster      archive.Cluster
 	Destinations []Destination
@@ -55,10 +60,29 @@ type Shipper struct {
 	// half of Patience or more, as long as its queue takes everything. 0 tries
 	// at every call.
 	Rest time.Duration
+	// Limit bounds what a queue takes.
+	Limit Limit
 	// Log gets what nobody is told otherwise; nil drops it.
 	Log *slog.Logger
 	// Now is the clock of what is written down; nil is time.Now.
 	Now func() time.Time
+
+	mu    sync.Mutex // guards desks
+	desks map[string]*desk
+}
+
+func (s *Shipper) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
+}
+
+func (s *Shipper) now() time.Time {
+	if s.Now == nil {
+		return time.Now()
+	}
+	return s.Now()
 }
 
 // Outcome is what became of a file at one destination.
@@ -71,10 +95,13 @@ const (
 	Delivered                // durably there
 )
 
-// Result is what a call came to at one destination.
+// Result is what a call came to at one destination, or a Drainer's attempt.
 type Result struct {
 	Destination string
-	Outcome     Outcome
+	// File is the call's. A Drainer's is the last one that was delivered, or the
+	// one that is to go out next.
+	File    wal.Name
+	Outcome Outcome
 	// Pushed is what the archive said, if it was delivered.
 	Pushed archive.Pushed
 	// Sent is how many queued files were delivered before.
@@ -83,6 +110,9 @@ type Result struct {
 	Reason error
 	// Err is why its queue does not have it either.
 	Err error
+	// HalfFull: with this file the queue has come to hold more than half of
+	// what it may. It is said once, each time that it comes to that.
+	HalfFull bool
 	// Before and After are the destination's states.
 	Before, After State
 }
@@ -132,7 +162,7 @@ func (s *Shipper) Ship(ctx context.Context, name wal.Name, src archive.Source) (
 
 // shipment is one call of Ship.
 type shipment struct {
-	Shipper
+	*Shipper
 	name  wal.Name
 	src   archive.Source
 	copy  *copyOnce
@@ -144,14 +174,8 @@ type shipment struct {
 }
 
 func (s *Shipper) shipment(ctx context.Context, name wal.Name, src archive.Source) *shipment {
-	one := &shipment{Shipper: *s, name: name, src: src}
-	if one.Log == nil {
-		one.Log = slog.New(slog.DiscardHandler)
-	}
-	if one.Now == nil {
-		one.Now = time.Now
-	}
-	one.copy = &copyOnce{disk: s.Disk, writer: s.Writer, src: src}
+	one := &shipment{Shipper: s, name: name, src: src}
+	one.copy = &copyOnce{disk: s.Disk, writer: s.Writer, src: src, room: s.room}
 	until := time.Now().Add(s.Patience)
 	over := fmt.Errorf("ssh_timeout of %s is over", s.Patience)
 	one.patient = func(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -175,7 +199,7 @@ func (s *shipment) everywhere(ctx context.Context) []Result {
 	for i, d := range s.Destinations {
 		r, answered := await(done[i], late)
 		if !answered {
-			r = unanswered(ctx, d)
+			r = unanswered(ctx, s.name, d)
 		}
 		results[i], hangs = r, hangs || !answered
 	}
@@ -201,8 +225,8 @@ func await(done <-chan Result, late <-chan struct{}) (Result, bool) {
 }
 
 // unanswered is what is known of a destination that outlived the call.
-func unanswered(ctx context.Context, d Destination) Result {
-	r := Result{Destination: d.Name, Err: fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx)), After: Failed}
+func unanswered(ctx context.Context, file wal.Name, d Destination) Result {
+	r := Result{Destination: d.Name, File: file, Err: fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx)), After: Failed}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		r.After = Unknown // it was not given its time
 	}
@@ -213,22 +237,24 @@ func unanswered(ctx context.Context, d Destination) Result {
 func (s *shipment) guarded(ctx context.Context, d Destination) (r Result) {
 	defer func() {
 		if p := recover(); p != nil {
-			r = Result{Destination: d.Name, After: Failed, Err: fmt.Errorf("internal error: %v\n%s", p, debug.Stack())}
+			r = Result{Destination: d.Name, File: s.name, After: Failed, Err: panicked(p)}
 		}
 	}()
 	s.swept.Do(func() { s.sweep(ctx) })
-	l := &lane{shipment: s, Destination: d, began: time.Now(), result: Result{Destination: d.Name}}
+	l := s.lane(d)
 	l.run(ctx)
 	return l.result
 }
+
+func panicked(value any) error { return fmt.Errorf("internal error: %v\n%s", value, debug.Stack()) }
 
 // sweep removes what dead writers of this host left among the queues.
 func (s *shipment) sweep(ctx context.Context) {
 	removed, err := files.NewStore(s.Disk, s.Writer).Sweep(ctx, ".", time.Time{})
 	if len(removed) > 0 {
-		s.Log.Info("temporary files of dead writers removed", "count", len(removed))
+		s.log().Info("temporary files of dead writers removed", "count", len(removed))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.Log.Warn("temporary files cannot be looked through", "error", err)
+		s.log().Warn("temporary files cannot be looked through", "error", err)
 	}
 }

@@ -71,14 +71,14 @@ func (l *lane) conclude(ctx context.Context, was note) {
 	r.After = l.after(ctx, was.State)
 	now := note{State: r.After, Since: was.Since, Tried: was.Tried}
 	if r.After != was.State {
-		now.Since = l.Now().UTC()
+		now.Since = l.now().UTC()
 	}
 	if r.Outcome != Delivered {
 		now.Reason = brief(errors.Join(r.Err, r.Reason))
 		switch {
 		case errors.Is(r.Reason, errNotTried):
 		case r.Sent == 0 && l.silent():
-			now.Tried = l.Now().UTC()
+			now.Tried = l.now().UTC()
 		default:
 			now.Tried = time.Time{}
 		}
@@ -89,7 +89,7 @@ func (l *lane) conclude(ctx context.Context, was note) {
 	// Also when the call's time is over: what it came to must not be told anew
 	// by the next one.
 	if err := l.writeNote(context.WithoutCancel(ctx), now); err != nil {
-		l.Log.Debug("the state of a destination cannot be written down", "destination", r.Destination, "error", err)
+		l.log().Debug("the state of a destination cannot be written down", "destination", r.Destination, "error", err)
 	}
 }
 
@@ -100,6 +100,10 @@ func (l *lane) after(ctx context.Context, before State) State {
 		return OK
 	case errors.Is(ctx.Err(), context.Canceled):
 		return before // the call was not given its time
+	case l.background() && before == Failed:
+		// What somebody had to be told of may be that a file was lost, which
+		// says nothing of the destination: each attempt would tell otherwise.
+		return Failed
 	case r.Outcome == Lost, needsSomebody(r.Reason):
 		return Failed
 	case errors.Is(r.Reason, errNotTried):
