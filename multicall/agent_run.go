@@ -355,6 +355,8 @@ type agentStatus struct {
 	Since    time.Time       `json:"since,omitzero"`
 	Busy     bool            `json:"busy"`
 	Archives []archiveStatus `json:"archives,omitempty"`
+	// Problem is why it could not be asked, if somebody is there.
+	Problem string `json:"problem,omitempty"`
 }
 
 // archiveStatus is what an agent knows of a required archive.
@@ -362,9 +364,13 @@ type archiveStatus struct {
 	Archive string    `json:"archive"`
 	Last    string    `json:"last,omitempty"`
 	LastAt  time.Time `json:"last_at,omitzero"`
-	Error   string    `json:"error,omitempty"`
+	Error   string    `json:"error,omitempty"` // the last one
 	ErrorAt time.Time `json:"error_at,omitzero"`
+	Classes []string  `json:"error_classes,omitempty"`
+	Failing bool      `json:"failing,omitempty"` // nothing has succeeded since
 	Down    time.Time `json:"down_since,omitzero"`
+	Format  int       `json:"format,omitempty"` // of the archive, once it has said it
+	Major   int       `json:"postgres_major,omitempty"`
 }
 
 func (a *agent) status() agentStatus {
@@ -373,12 +379,12 @@ func (a *agent) status() agentStatus {
 		return s
 	}
 	for _, w := range a.ahead.States() {
-		one := archiveStatus{Archive: w.Archive, LastAt: w.LastAt, Down: w.Down}
+		one := archiveStatus{Archive: w.Archive, LastAt: w.LastAt, Down: w.Down, Failing: w.Failing}
 		if !w.LastAt.IsZero() {
 			one.Last = w.Last.String()
 		}
 		if w.Err != nil {
-			one.Error, one.ErrorAt = w.Err.Error(), w.ErrAt
+			one.Error, one.ErrorAt, one.Classes = w.Err.Error(), w.ErrAt, classesOf(w.Err)
 		}
 		s.Archives = append(s.Archives, one)
 	}

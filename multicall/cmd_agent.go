@@ -93,7 +93,7 @@ func (cmd *agentStatusCmd) Run(s *session, c *call, flags *settingFlags) error {
 		_, err = fmt.Fprintln(c.stdout, "no agent is running")
 		return err
 	}
-	fmt.Fprintf(c.stdout, "agent %d of %s, since %s\n", got.PID, got.Build, got.Since.Local().Format(time.DateTime))
+	fmt.Fprintf(c.stdout, "agent: %s\n", got.line())
 	for _, a := range got.Archives {
 		fmt.Fprintf(c.stdout, "%s: %s\n", a.Archive, a.line())
 	}
@@ -105,7 +105,7 @@ func (a archiveStatus) line() string {
 	switch {
 	case !a.Down.IsZero():
 		return fmt.Sprintf("down since %s: %s", a.Down.Local().Format(time.DateTime), visible(a.Error))
-	case a.Error != "":
+	case a.Failing:
 		return "failing: " + visible(a.Error)
 	case a.Last != "":
 		return fmt.Sprintf("ok, %s at %s", a.Last, a.LastAt.Local().Format(time.DateTime))
@@ -136,13 +136,18 @@ func (c *call) tellAgent(ctx context.Context, place agentPlace, op string) (agen
 		return agentAnswer{}, fmt.Errorf("ask the agent: %w", err)
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if err := send(conn, agentRequest{Version: agentVersion, Build: buildID(), Op: op}, silence); err != nil {
 		return agentAnswer{}, fmt.Errorf("ask the agent: %w", err)
 	}
 	from := hear(conn)
 	for {
 		var a agentAnswer
-		if err := receive(conn, from, silence, &a); err != nil {
+		err := receive(conn, from, silence, &a)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
 			return a, hint(fmt.Errorf("the agent does not answer: %w", err), "is it stopped? end its process by hand")
 		}
 		if a.Done {
