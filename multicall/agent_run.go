@@ -34,6 +34,8 @@ type agent struct {
 	// follows: it ends with its postmaster.
 	follows bool
 	ahead   *ship.Ahead // nil: no archive must have it
+	way     delivery
+	drainer *ship.Drainer // nil: there are no queues
 	told    *memoir
 	began   time.Time
 
@@ -82,10 +84,35 @@ func (c *call) newAgent(cfg Config, id agentIdentity, place agentPlace) (*agent,
 		return nil, nil, err
 	}
 	c.log = slog.New(newTeeHandler(newLineHandler(a.told, "agent", c.level), c.log.Handler()))
-	if len(cfg.Archive) > 0 {
+	a.prepare()
+	return a, release, nil
+}
+
+// prepare makes the ways to all destinations. Nothing is connected yet.
+func (a *agent) prepare() {
+	if len(a.cfg.Required()) > 0 {
 		a.ahead = a.newAhead()
 	}
-	return a, release, nil
+	a.way.required = func(ctx context.Context, name wal.Name, _ archive.Source) ([]archive.Pushed, error) {
+		if a.ahead == nil {
+			return nil, nil
+		}
+		return a.ahead.Push(ctx, name)
+	}
+	if len(a.cfg.Queued) == 0 && len(a.cfg.Slaves) == 0 {
+		return
+	}
+	a.way.queues = a.shipper(a.cfg, a.cluster)
+	a.drainer = &ship.Drainer{
+		Shipper: a.way.queues, Workers: a.cfg.MaxQueueWorkers, Wait: a.cfg.QueueWait, Budget: a.cfg.PushTimeout,
+		Changed: func(r ship.Result) { a.tell([]ship.Result{r}) },
+	}
+}
+
+// tell logs what became of a file in queues, and alerts.
+func (a *agent) tell(results []ship.Result) {
+	a.sayShipped(a.cfg, results)
+	a.notify(a.cfg, results)
 }
 
 // newAhead is the way of the required archives.
@@ -94,7 +121,7 @@ func (a *agent) newAhead() *ship.Ahead {
 		WAL:    pgWAL{local.PGWAL{Dir: filepath.Join(a.id.pgdata, "pg_wal")}},
 		Budget: a.cfg.PushTimeout, Patience: a.cfg.SSHTimeout, Log: a.log,
 	}
-	for _, u := range a.cfg.Archive {
+	for _, u := range a.cfg.Required() {
 		dir := a.cfg.filesAt(u, a.log)
 		store := files.NewStore(dir, local.Writer())
 		one := a.cfg.archiveOf(store, u, a.cluster, a.log)
@@ -121,6 +148,11 @@ func (a *agent) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go a.accept(ctx)
+	if a.drainer != nil {
+		drained := make(chan struct{})
+		go func() { defer close(drained); a.drainer.Run(ctx) }()
+		defer func() { cancel(); <-drained }()
+	}
 	tick := time.NewTicker(agentRound)
 	defer tick.Stop()
 	for a.reason() == "" {
@@ -182,7 +214,7 @@ func (a *agent) unwanted() string {
 	if !a.owns() {
 		return "its socket is gone"
 	}
-	if !a.follows || a.busy() {
+	if !a.follows || a.busy() || a.drainer != nil && a.waiting() {
 		return ""
 	}
 	p, err := pg.ReadPostmaster(a.id.pgdata)
@@ -193,6 +225,20 @@ func (a *agent) unwanted() string {
 		return "the server is gone"
 	}
 	return ""
+}
+
+// waiting tells whether a queue holds something, as far as its disk tells.
+func (a *agent) waiting() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), agentRound)
+	defer cancel()
+	answer := make(chan bool, 1)
+	go func() { answer <- a.drainer.Waiting(ctx) }()
+	select {
+	case waits := <-answer:
+		return waits
+	case <-ctx.Done():
+		return true
+	}
 }
 
 // busy tells whether a call or a file is under way.
@@ -335,15 +381,17 @@ func sameDirectory(one, other string) bool {
 
 // push brings a file where it has to be.
 func (a *agent) push(ctx context.Context, path string) error {
-	name, err := wal.ParseName(filepath.Base(path))
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", archive.ErrForeign, path, err)
-	}
-	done, err := a.ahead.Push(ctx, name)
+	f, err := openWAL(path)
 	if err != nil {
 		return err
 	}
-	sayPushed(a.log, name, done)
+	defer f.Close()
+	stored, shipped, err := a.way.run(ctx, f)
+	a.tell(shipped)
+	if err != nil {
+		return err
+	}
+	sayPushed(a.log, f.name, stored)
 	return nil
 }
 

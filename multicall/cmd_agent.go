@@ -48,7 +48,7 @@ type agentRunCmd struct {
 
 // Run is the agent.
 func (cmd *agentRunCmd) Run(s *session, c *call, flags *settingFlags) error {
-	if err := s.cfg.NeedArchive(); err != nil && len(s.cfg.Slaves) == 0 {
+	if err := s.cfg.needDestination(); err != nil {
 		return err
 	}
 	if s.cfg.Agent == "off" {
@@ -69,6 +69,14 @@ func (cmd *agentRunCmd) Run(s *session, c *call, flags *settingFlags) error {
 		return nil // that is how it is told to end
 	}
 	return err
+}
+
+// needDestination is an error if there is nowhere to ship to.
+func (c Config) needDestination() error {
+	if len(c.Slaves) > 0 {
+		return c.needSlaves()
+	}
+	return c.NeedArchive()
 }
 
 type agentStatusCmd struct {

@@ -25,6 +25,9 @@ const cmdArchiverHelp = "Ship one file of pg_wal to every slave, durably, or int
 
 // runCmdArchiver is cmd_archiver.
 func runCmdArchiver(ctx context.Context, c *call) error {
+	if err := c.pushPlainly(ctx); !errors.Is(err, errNoAgent) {
+		return err
+	}
 	var cli cmdArchiverCLI
 	if _, err := c.parse(&cli, cmdArchiverHelp); err != nil {
 		return err
@@ -53,7 +56,9 @@ func runCmdArchiver(ctx context.Context, c *call) error {
 	case len(cli.File) == 0:
 		return c.checkShipping(ctx, cfg)
 	}
-	return c.ship(ctx, cfg, cli.File[0])
+	return c.throughAgent(ctx, cfg, settingWords(&cli.settingFlags), cli.File[0], func(ctx context.Context) error {
+		return c.ship(ctx, cfg, cli.File[0])
+	})
 }
 
 // ship ships one file of pg_wal to every slave, or into its queue, within

@@ -29,10 +29,10 @@ type Ahead struct {
 	// Log gets what nobody is told otherwise; nil drops it.
 	Log *slog.Logger
 
-	mu   sync.Mutex // guards what follows
-	line *line      // the files under way, and those that arrived last; nil: none
-	ways []*way
-	// careful: the last line ended with a failure, so nothing goes ahead before
+	mu     sync.Mutex // guards what follows
+	convoy *convoy    // the files under way, and those that arrived last; nil: none
+	ways   []*way
+	// careful: the last convoy ended with a failure, so nothing goes ahead before
 	// a file has succeeded.
 	careful bool
 	closed  bool
@@ -68,8 +68,8 @@ const (
 	// lead is how many files are ahead of the last one that was asked for.
 	lead = 32
 
-	// batch is how many names are read of those that wait.
-	batch = 256
+	// listed is how many names are read of those that wait.
+	listed = 256
 )
 
 // errClosed says that the agent is ending.
@@ -95,7 +95,7 @@ func (a *Ahead) Push(ctx context.Context, name wal.Name) ([]archive.Pushed, erro
 	return it.outcome()
 }
 
-// ask finds the file on its way, or begins a line with it. f is closed, now or
+// ask finds the file on its way, or begins a convoy with it. f is closed, now or
 // when the file has arrived.
 func (a *Ahead) ask(ctx context.Context, name wal.Name, f File) (*item, error) {
 	for {
@@ -103,7 +103,7 @@ func (a *Ahead) ask(ctx context.Context, name wal.Name, f File) (*item, error) {
 		if it != nil || err != nil {
 			return it, err
 		}
-		// PostgreSQL goes another way than we thought, or the line came to its end.
+		// PostgreSQL goes another way than we thought, or the convoy came to its end.
 		l.stop()
 		select {
 		case <-l.over:
@@ -114,32 +114,32 @@ func (a *Ahead) ask(ctx context.Context, name wal.Name, f File) (*item, error) {
 	}
 }
 
-// look returns the file's item, or the line that has to end first.
-func (a *Ahead) look(name wal.Name, f File) (*item, *line, error) {
+// look returns the file's item, or the convoy that has to end first.
+func (a *Ahead) look(name wal.Name, f File) (*item, *convoy, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
 		return nil, nil, errors.Join(errClosed, f.Close())
 	}
-	if a.line != nil {
-		it := a.line.take(name, f.Facts())
+	if a.convoy != nil {
+		it := a.convoy.take(name, f.Facts())
 		if it == nil {
-			return nil, a.line, nil
+			return nil, a.convoy, nil
 		}
 		return it, nil, f.Close()
 	}
 	a.prepare()
-	a.line = a.begin(name, f)
-	return a.line.items[0], nil, nil
+	a.convoy = a.begin(name, f)
+	return a.convoy.items[0], nil, nil
 }
 
-// end forgets a line that is over.
-func (a *Ahead) end(l *line) {
+// end forgets a convoy that is over.
+func (a *Ahead) end(l *convoy) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.line == l {
+	if a.convoy == l {
 		a.careful = l.failed()
-		a.line = nil
+		a.convoy = nil
 	}
 }
 
@@ -158,9 +158,19 @@ func (a *Ahead) prepare() {
 // Busy tells whether a file is under way.
 func (a *Ahead) Busy() bool {
 	a.mu.Lock()
-	l := a.line
+	l := a.convoy
 	a.mu.Unlock()
 	return l != nil && l.busy()
+}
+
+// Idle waits until nothing is under way, or ctx ends.
+func (a *Ahead) Idle(ctx context.Context) {
+	a.mu.Lock()
+	l := a.convoy
+	a.mu.Unlock()
+	if l != nil {
+		l.idle(ctx)
+	}
 }
 
 // Close drops what is staged, and waits for what is being published, no longer
@@ -168,7 +178,7 @@ func (a *Ahead) Busy() bool {
 func (a *Ahead) Close(ctx context.Context) {
 	a.mu.Lock()
 	a.closed = true
-	l, ways := a.line, a.ways
+	l, ways := a.convoy, a.ways
 	a.mu.Unlock()
 	for _, w := range ways {
 		w.close()

@@ -21,7 +21,7 @@ type way struct {
 	mu      sync.Mutex // guards the rest
 	settled []settled  // the last files that it has
 	is      WayState
-	ended   *line // the line that has failed in it
+	ended   *convoy // the convoy that has failed in it
 	probing bool
 }
 
@@ -82,9 +82,9 @@ func (w *way) remember(it *item, done archive.Pushed) {
 	w.is.Last, w.is.LastAt, w.is.Failing = it.name, w.now(), false
 }
 
-// stop notes that a file of a line has failed: nothing of that line is published
+// stop notes that a file of a convoy has failed: nothing of that convoy is published
 // any more.
-func (w *way) stop(l *line, name wal.Name, err error) {
+func (w *way) stop(l *convoy, name wal.Name, err error) {
 	w.Intake.Shut()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,7 +94,7 @@ func (w *way) stop(l *line, name wal.Name, err error) {
 	w.ended = l
 }
 
-func (w *way) stopped(l *line) bool {
+func (w *way) stopped(l *convoy) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ended == l

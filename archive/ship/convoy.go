@@ -4,20 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"pitr/archive"
 	"pitr/archive/wal"
 )
 
-// line is files in the archiver's order, from one that PostgreSQL asked for on,
+// convoy is files in the archiver's order, from one that PostgreSQL asked for on,
 // on their way into the archives. It ends with the first one that fails, or when
 // it is stopped, and then another one begins.
-type line struct {
+type convoy struct {
 	*Ahead
-	ctx    context.Context // ends when the line is stopped: what is staged is dropped
+	ctx    context.Context // ends when the convoy is stopped: what is staged is dropped
 	cancel context.CancelCauseFunc
-	over   chan struct{} // closed when nothing of the line is under way any more
+	over   chan struct{} // closed when nothing of the convoy is under way any more
 	moved  chan struct{} // has a token when there may be room for one more
 	tracks []*track
 
@@ -30,12 +31,12 @@ type line struct {
 // one that PostgreSQL asked for.
 var errBehind = errors.New("not pushed: the file before it has not arrived")
 
-// begin begins a line with a file.
-func (a *Ahead) begin(name wal.Name, f File) *line {
+// begin begins a convoy with a file.
+func (a *Ahead) begin(name wal.Name, f File) *convoy {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	l := &line{Ahead: a, ctx: ctx, cancel: cancel, over: make(chan struct{}), moved: make(chan struct{}, 1)}
+	l := &convoy{Ahead: a, ctx: ctx, cancel: cancel, over: make(chan struct{}), moved: make(chan struct{}, 1)}
 	for i, w := range a.ways {
-		l.tracks = append(l.tracks, &track{line: l, way: w, i: i, items: make(chan *item, width+1), settling: make(chan arrival, width+1)})
+		l.tracks = append(l.tracks, &track{convoy: l, way: w, i: i, items: make(chan *item, width+1), settling: make(chan arrival, width+1)})
 	}
 	first := l.newItem(name, f)
 	l.items = []*item{first}
@@ -44,7 +45,7 @@ func (a *Ahead) begin(name wal.Name, f File) *line {
 	return l
 }
 
-func (l *line) newItem(name wal.Name, f File) *item {
+func (l *convoy) newItem(name wal.Name, f File) *item {
 	n := len(l.tracks)
 	it := &item{name: name, file: f, facts: f.Facts(), done: make(chan struct{}), open: n, pushed: make([]archive.Pushed, n), errs: make([]error, n)}
 	for range l.tracks {
@@ -53,38 +54,57 @@ func (l *line) newItem(name wal.Name, f File) *item {
 	return it
 }
 
-// stop ends the line. What is being published comes to its end.
-func (l *line) stop() { l.cancel(errBehind) }
+// stop ends the convoy. What is being published comes to its end.
+func (l *convoy) stop() { l.cancel(errBehind) }
 
 // fail says that a file has failed: none is added any more.
-func (l *line) fail() {
+func (l *convoy) fail() {
 	l.mu.Lock()
 	l.bad = true
 	l.mu.Unlock()
 	l.wake()
 }
 
-func (l *line) failed() bool {
+func (l *convoy) failed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.bad
 }
 
-func (l *line) wake() {
+func (l *convoy) wake() {
 	select {
 	case l.moved <- struct{}{}:
 	default:
 	}
 }
 
-func (l *line) busy() bool {
+func (l *convoy) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.underway() > 0
 }
 
+// idle waits until every file of the convoy has arrived or failed.
+func (l *convoy) idle(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		next := slices.IndexFunc(l.items, func(it *item) bool { return !it.isDone() })
+		if next < 0 {
+			l.mu.Unlock()
+			return
+		}
+		it := l.items[next]
+		l.mu.Unlock()
+		select {
+		case <-it.done:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // underway counts the files that have not arrived. l.mu is held.
-func (l *line) underway() int {
+func (l *convoy) underway() int {
 	n := 0
 	for _, it := range l.items {
 		if !it.isDone() {
@@ -96,7 +116,7 @@ func (l *line) underway() int {
 
 // take returns the file's item, and makes room behind it. nil if there is none,
 // if it has failed, or if the file is another one by now.
-func (l *line) take(name wal.Name, facts any) *item {
+func (l *convoy) take(name wal.Name, facts any) *item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, it := range l.items {
@@ -114,7 +134,7 @@ func (l *line) take(name wal.Name, facts any) *item {
 }
 
 // run brings the files on their way, and ends when all of them have an answer.
-func (l *line) run(first *item, careful bool) {
+func (l *convoy) run(first *item, careful bool) {
 	defer close(l.over)
 	var tracks sync.WaitGroup
 	for _, t := range l.tracks {
@@ -133,12 +153,12 @@ func (l *line) run(first *item, careful bool) {
 }
 
 // feed adds the files that follow, as long as there is room.
-func (l *line) feed(last wal.Name) {
+func (l *convoy) feed(last wal.Name) {
 	var names []wal.Name
 	for l.ctx.Err() == nil && !l.failed() {
 		var err error
 		if l.room() && len(names) == 0 {
-			if names, err = l.WAL.Ready(l.ctx, last, batch); err != nil {
+			if names, err = l.WAL.Ready(l.ctx, last, listed); err != nil {
 				l.Log.Warn("what else waits to be archived cannot be seen", "error", err)
 			}
 		}
@@ -165,14 +185,14 @@ func (l *line) feed(last wal.Name) {
 }
 
 // room tells whether one more file may be on its way.
-func (l *line) room() bool {
+func (l *convoy) room() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.items) <= lead && l.underway() < width
 }
 
 // launch begins to stage a file for every archive.
-func (l *line) launch(it *item) {
+func (l *convoy) launch(it *item) {
 	go func() {
 		<-it.done
 		l.wake()
@@ -199,9 +219,9 @@ func (l *line) launch(it *item) {
 	}
 }
 
-// track is the way of a line's files into one archive.
+// track is the way of a convoy's files into one archive.
 type track struct {
-	*line
+	*convoy
 	way      *way
 	i        int
 	items    chan *item
@@ -239,7 +259,7 @@ func (t *track) stage(it *item, compresses bool) {
 }
 
 // within bounds a step.
-func (l *line) within(ctx context.Context) (context.Context, context.CancelFunc) {
+func (l *convoy) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, l.Budget, fmt.Errorf("push_timeout of %s is over", l.Budget))
 }
 
@@ -252,7 +272,7 @@ func (t *track) publish() {
 		case s.has != nil:
 			it.answer(t.i, *s.has, nil)
 			continue
-		case s.err == nil && (t.ctx.Err() != nil || t.way.stopped(t.line)):
+		case s.err == nil && (t.ctx.Err() != nil || t.way.stopped(t.convoy)):
 			s.parcel.Drop(context.WithoutCancel(t.ctx))
 			s.err = errBehind
 		case s.err == nil:
@@ -266,7 +286,7 @@ func (t *track) publish() {
 	}
 }
 
-// name gives a file its name: also when the line is stopped meanwhile.
+// name gives a file its name: also when the convoy is stopped meanwhile.
 func (t *track) name(p *archive.Parcel) error {
 	ctx, cancel := t.within(context.WithoutCancel(t.ctx))
 	defer cancel()
@@ -281,7 +301,7 @@ func (t *track) lose(it *item, err error) {
 	if t.ctx.Err() != nil && errors.Is(err, errBehind) || errors.Is(err, context.Canceled) && t.ctx.Err() != nil {
 		err = errBehind
 	}
-	t.way.stop(t.line, it.name, err)
+	t.way.stop(t.convoy, it.name, err)
 	if !errors.Is(err, errBehind) {
 		t.fail()
 	}
