@@ -49,13 +49,7 @@ func (cmd *statusCmd) Run(ctx context.Context, c *call, flags *settingFlags) err
 
 // status asks the agent, if there is one, and looks at the files here.
 func (c *call) status(ctx context.Context, cfg Config, data string, flags *settingFlags) (status, error) {
-	var err error
-	if cfg.ships() {
-		err = cfg.needSlaves()
-	} else {
-		err = cfg.NeedArchive()
-	}
-	if err != nil {
+	if err := cfg.needDestination(); err != nil {
 		return status{}, err
 	}
 	var asked single[subject]

@@ -50,15 +50,18 @@ func (l *lane) folder(ctx context.Context) error {
 	return fmt.Errorf("make its queue: %w", err)
 }
 
-// backlog is a queue: how much waits, and what goes out next, in the archiver's
+// batch is how many names of a queue are looked at together.
+const batch = 256
+
+// line is a queue: how much waits, and what goes out next, in the archiver's
 // order. However much waits, it holds no more than two batches of names.
-type backlog struct {
+type line struct {
 	next  []wal.Name
 	files int
 	bytes int64 // if somebody wants to know
 }
 
-func (q *backlog) add(n wal.Name, bytes int64) {
+func (q *line) add(n wal.Name, bytes int64) {
 	q.files++
 	q.bytes += bytes
 	q.next = append(q.next, n)
@@ -68,14 +71,14 @@ func (q *backlog) add(n wal.Name, bytes int64) {
 }
 
 // cut keeps the first batch.
-func (q *backlog) cut() {
+func (q *line) cut() {
 	slices.SortFunc(q.next, wal.CompareArchiving)
 	q.next = q.next[:min(len(q.next), batch)]
 }
 
 // waiting looks what is queued. It clears away what dead writers left.
-func (l *lane) waiting(ctx context.Context) (backlog, error) {
-	var q backlog
+func (l *lane) waiting(ctx context.Context) (line, error) {
+	var q line
 	unfinished := false
 	changes := l.desk.changes()
 	err := l.Disk.Visit(ctx, l.Destination.Name, func(e fs.DirEntry) error {
@@ -88,7 +91,7 @@ func (l *lane) waiting(ctx context.Context) (backlog, error) {
 		return nil
 	})
 	if err != nil {
-		return backlog{}, err
+		return line{}, err
 	}
 	q.cut()
 	l.desk.counted(q.bytes, changes)

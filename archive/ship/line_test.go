@@ -9,7 +9,7 @@ import (
 
 func TestLongQueueTakesLittleMemory(t *testing.T) {
 	const size = wal.DefaultSegmentSize
-	var q backlog
+	var q line
 	for i := range 10_000 {
 		q.add(wal.SegmentName(1, wal.SegmentNumber(1+(i*7919)%10_000), size), int64(size))
 		if len(q.next) > 2*batch {
