@@ -9,6 +9,7 @@ import (
 
 	"pitr/archive"
 	"pitr/archive/ship"
+	"pitr/archive/wal"
 )
 
 // cmdArchiverCLI is the command line of pitrtools' cmd_archiver.
@@ -107,7 +108,9 @@ func (c *call) sayShipped(cfg Config, results []ship.Result) {
 		changed := r.Before.Worth(r.After)
 		switch {
 		case r.Outcome == ship.Delivered:
-			sayPushed(log, r.File, []archive.Pushed{r.Pushed})
+			if r.Pushed.As != (wal.Name{}) { // else it was what waited
+				sayPushed(log, r.File, []archive.Pushed{r.Pushed})
+			}
 			if changed || r.Sent > 0 {
 				log.Info("the "+kind+" has everything", "file", r.File, "from_queue", r.Sent)
 			}

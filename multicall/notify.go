@@ -18,6 +18,7 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"pitr/archive/ship"
+	"pitr/archive/wal"
 )
 
 const (
@@ -97,7 +98,12 @@ func (c Config) alertFor(s ship.State) (event string, p program) {
 
 // whatHappened says what became of a file.
 func whatHappened(r ship.Result) string {
+	known := r.File != wal.Name{}
 	switch {
+	case r.After == ship.OK && !known:
+		return "it has everything again"
+	case r.Outcome == ship.Queued && !known:
+		return fmt.Sprintf("what waits in its queue does not go out: %v", r.Reason)
 	case r.After == ship.OK:
 		return fmt.Sprintf("it has everything again, up to %s", r.File)
 	case r.Outcome == ship.Queued:

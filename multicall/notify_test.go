@@ -243,6 +243,7 @@ func TestAlertsAreGivenForChangesOnly(t *testing.T) {
 		{ship.Result{Outcome: ship.Queued, Reason: errors.New("away"), Before: ship.Behind, After: ship.Behind}, "", ""},
 		{ship.Result{Outcome: ship.Lost, Err: errors.New("full"), Before: ship.Behind, After: ship.Failed}, "critical", "is neither there nor in its queue: full"},
 		{ship.Result{Outcome: ship.Lost, Err: errors.New("full"), Before: ship.Failed, After: ship.Failed}, "", ""},
+		{ship.Result{Outcome: ship.Queued, HalfFull: true, Before: ship.Behind, After: ship.Behind}, "warning", "with 000000010000000000000007 its queue holds more than half of queue_max"},
 		{ship.Result{Outcome: ship.Delivered, Before: ship.Failed, After: ship.OK}, "ok", "it has everything again, up to 000000010000000000000007"},
 	} {
 		tt.r.Destination, tt.r.File = "one", name
@@ -292,5 +293,17 @@ func TestCompressionIsAskedFor(t *testing.T) {
 	}
 	if got := pythonList([]string{"a", "b"}); got != "['a', 'b']" || !slices.Contains(unusedKeys, "rsync_bin") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// What a Drainer says may be of no file.
+func TestWhatHappenedWithoutAFile(t *testing.T) {
+	for want, r := range map[string]ship.Result{
+		"it has everything again":                       {Outcome: ship.Delivered, After: ship.OK},
+		"what waits in its queue does not go out: away": {Outcome: ship.Queued, After: ship.Behind, Reason: errors.New("away")},
+	} {
+		if got := whatHappened(r); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -83,6 +83,15 @@ func (d *desk) presence() presence {
 	return d.drainer
 }
 
+// leave ends work, unless the Drainer is gone altogether.
+func (d *desk) leave() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.drainer == working {
+		d.drainer = watching
+	}
+}
+
 func (d *desk) be(p presence) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -119,7 +119,7 @@ func (d *Drainer) turn(ctx context.Context, to Destination, slots chan struct{})
 	}
 	desk := d.Shipper.desk(to.Name)
 	desk.be(working)
-	defer desk.be(watching)
+	defer desk.leave()
 	l := d.lane(to)
 	done := make(chan progress, 1)
 	go func() { done <- d.guarded(ctx, l) }()
@@ -221,13 +221,14 @@ func (l *lane) turn(ctx context.Context) progress {
 
 // empty sends everything.
 func (l *lane) empty(ctx context.Context) error {
-	waits, err := l.anything(ctx, l.Destination.Name)
+	q, err := l.waiting(ctx)
 	if err != nil {
 		return fmt.Errorf("read its queue: %w", err)
 	}
-	if !waits {
+	if q.files == 0 {
 		return nil
 	}
+	l.result.File = q.next[0]
 	early, cancel := context.WithTimeoutCause(ctx, l.Patience, fmt.Errorf("ssh_timeout of %s is over", l.Patience))
 	defer cancel()
 	if _, err := l.Archive.Identity(early); err != nil {

@@ -164,7 +164,7 @@ func TestDestinationThatFailsIsTriedLessAndLess(t *testing.T) {
 		if want := []time.Duration{w, 2 * w, 4 * w, 8 * w, 8 * w}; len(waits) < 6 || !slices.Equal(waits[:5], want) || waits[len(waits)-1] != 8*w {
 			t.Errorf("got %v, want %v", waits, want)
 		}
-		if got := says.states(); !slices.Equal(got, []string{"a: queued"}) || !errors.Is(says.all[0].Reason, errAway) {
+		if got := says.states(); !slices.Equal(got, []string{"a: queued"}) || !errors.Is(says.all[0].Reason, errAway) || says.all[0].File != f.name {
 			t.Errorf("got %q, %+v", got, says.all)
 		}
 	})

@@ -99,7 +99,7 @@ const (
 type Result struct {
 	Destination string
 	// File is the call's. A Drainer's is the last one that was delivered, or the
-	// one that is to go out next.
+	// one that is to go out next; zero if it does not know it.
 	File    wal.Name
 	Outcome Outcome
 	// Pushed is what the archive said, if it was delivered.
