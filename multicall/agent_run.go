@@ -37,6 +37,7 @@ type agent struct {
 	way     delivery
 	drainer *ship.Drainer // nil: there are no queues
 	told    *memoir
+	watched watched
 	began   time.Time
 
 	listener *net.UnixListener
@@ -111,6 +112,11 @@ func (a *agent) prepare() {
 
 // tell logs what became of a file in queues, and alerts.
 func (a *agent) tell(results []ship.Result) {
+	for _, r := range results {
+		if r.Outcome == ship.Delivered {
+			a.watched.delivered(r.Destination, r.File, time.Now())
+		}
+	}
 	a.sayShipped(a.cfg, results)
 	a.notify(a.cfg, results)
 }
@@ -153,6 +159,10 @@ func (a *agent) run(ctx context.Context) error {
 		go func() { defer close(drained); a.drainer.Run(ctx) }()
 		defer func() { cancel(); <-drained }()
 	}
+	var watching sync.WaitGroup
+	watching.Go(func() { a.watch(ctx) })
+	watching.Go(func() { a.watchForks(ctx) })
+	defer func() { cancel(); within(2*lookTime, watching.Wait) }()
 	tick := time.NewTicker(agentRound)
 	defer tick.Stop()
 	for a.reason() == "" {
@@ -407,9 +417,9 @@ type agentStatus struct {
 	Problem string `json:"problem,omitempty"`
 }
 
-// archiveStatus is what an agent knows of a required archive.
+// archiveStatus is what an agent knows of a destination.
 type archiveStatus struct {
-	Archive string    `json:"archive"`
+	Archive string    `json:"archive"` // an archive's URL, a slave's name
 	Last    string    `json:"last,omitempty"`
 	LastAt  time.Time `json:"last_at,omitzero"`
 	Error   string    `json:"error,omitempty"` // the last one
@@ -423,18 +433,37 @@ type archiveStatus struct {
 
 func (a *agent) status() agentStatus {
 	s := agentStatus{Running: true, PID: os.Getpid(), Build: Version(), Since: a.began.UTC(), Busy: a.busy()}
-	if a.ahead == nil {
-		return s
+	if a.ahead != nil {
+		for _, w := range a.ahead.States() {
+			s.Archives = append(s.Archives, a.requiredStatus(w))
+		}
 	}
-	for _, w := range a.ahead.States() {
-		one := archiveStatus{Archive: w.Archive, LastAt: w.LastAt, Down: w.Down, Failing: w.Failing}
-		if !w.LastAt.IsZero() {
-			one.Last = w.Last.String()
+	for _, d := range a.cfg.destinationNames() {
+		if d.queue != "" {
+			s.Archives = append(s.Archives, a.queuedStatus(d))
 		}
-		if w.Err != nil {
-			one.Error, one.ErrorAt, one.Classes = w.Err.Error(), w.ErrAt, classesOf(w.Err)
-		}
-		s.Archives = append(s.Archives, one)
 	}
 	return s
+}
+
+func (a *agent) requiredStatus(w ship.WayState) archiveStatus {
+	id := a.watched.identity(w.Archive)
+	one := archiveStatus{Archive: w.Archive, LastAt: w.LastAt, Down: w.Down, Failing: w.Failing, Format: id.Format, Major: id.Major}
+	if !w.LastAt.IsZero() {
+		one.Last = w.Last.String()
+	}
+	if w.Err != nil {
+		one.Error, one.ErrorAt, one.Classes = w.Err.Error(), w.ErrAt, classesOf(w.Err)
+	}
+	return one
+}
+
+// queuedStatus is what an agent knows of a destination with a queue. The rest is
+// written down beside the queue.
+func (a *agent) queuedStatus(d destinationName) archiveStatus {
+	one := archiveStatus{Archive: d.name}
+	if last, ok := a.watched.lastOf(d.queue); ok {
+		one.Last, one.LastAt = last.name.String(), last.at
+	}
+	return one
 }
