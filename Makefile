@@ -3,6 +3,7 @@
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 BINARY   := bin/pitr
 FUZZTIME ?= 60s
+SOAK     ?= 5m
 GO       ?= go
 
 # Git refuses to describe a clone that belongs to somebody else; that is no reason not to build it.
@@ -13,7 +14,7 @@ list = packages=$$($(GO) list ./...) || exit 1; packages=$$(echo "$$packages" | 
 scripts := .ci/run test/demo test/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help build setup test unit live lint fuzz demo bench clean
+.PHONY: help build setup test unit live soak lint fuzz demo bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,10 +36,14 @@ unit: ## the packages' own tests, then again with the race detector
 live: ## end to end on PostgreSQL 13 to 18 (after make setup)
 	$(GO) test -count=1 -parallel 6 -timeout 20m ./test
 
+soak: ## agents through a long queue and a bad day (SOAK=5m, and about as long again)
+	@test/setup
+	$(GO) test -tags soak -count=1 -v -timeout 120m -run '^TestSoak' ./test -soak $(SOAK)
+
 lint: ## gofmt, go vet, staticcheck, go mod tidy, shellcheck
 	@test/setup --lint
 	@unformatted=$$(gofmt -l .) || exit 1; [ -z "$$unformatted" ] || { echo "gofmt would change: $$unformatted"; exit 1; }
-	$(GO) vet ./...
+	$(GO) vet ./... && $(GO) vet -tags soak ./test
 	$(GO) tool staticcheck ./...
 	$(GO) mod tidy -diff
 	@for script in $(scripts); do bash -n $$script || exit 1; done

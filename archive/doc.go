@@ -6,6 +6,9 @@
 //
 //   - Push returns nil only if the archive holds this very file, verified where
 //     it was found and durable in either case, and it never replaces anything.
+//   - An Intake promises of each file what Push does, for many at a time: Stage
+//     them side by side, Publish in order, Settle together. What was not settled
+//     was not promised.
 //   - Fetch returns nil only for a verified file, and ErrAbsent only with proof.
 //     Whatever is neither is another error: a doubt.
 //

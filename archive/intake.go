@@ -94,7 +94,7 @@ func (in *Intake) open(ctx context.Context) (view, error) {
 	v.sweep(ctx)
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	in.door, in.read = v, in.archive.opts.Now()
+	in.door, in.read, in.known = v, in.archive.opts.Now(), map[string]bool{}
 	return v, nil
 }
 
@@ -267,7 +267,8 @@ func (in *Intake) settle(ctx context.Context, parcels []*Parcel, each []error) e
 }
 
 // syncNames syncs the directories of files, deepest first. That those have their
-// own names durably is seen to once: somebody may have made one and died before that.
+// own names durably is seen to each time that the door is opened: somebody may
+// have made one and died before that.
 func (in *Intake) syncNames(ctx context.Context, parcels []*Parcel) error {
 	var dirs, above []string
 	in.mu.Lock()

@@ -32,14 +32,18 @@ func (c *call) askAgent(ctx context.Context, id agentIdentity, place agentPlace,
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoAgent, err)
 	}
+	over := func() error { return fmt.Errorf("push %s: the agent is still at it: %w", filepath.Base(path), context.Cause(ctx)) }
 	conn, err := place.dial(ctx)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return over()
+	case err != nil:
 		return fmt.Errorf("%w: %w", errNoAgent, err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	req := agentRequest{Version: agentVersion, Build: buildID(), Config: digest, Op: opPush, Path: path, Patience: patience.Milliseconds()}
-	if err := send(conn, req, silence); err != nil {
+	if err := send(conn, req, silence); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errNoAgent, err)
 	}
 	for from := hear(conn); ; {
@@ -47,7 +51,7 @@ func (c *call) askAgent(ctx context.Context, id agentIdentity, place agentPlace,
 		err := receive(conn, from, silence, &a)
 		switch {
 		case ctx.Err() != nil:
-			return fmt.Errorf("push %s: the agent is still at it: %w", filepath.Base(path), context.Cause(ctx))
+			return over()
 		case err != nil:
 			c.log.Warn("the agent does not answer; the file is shipped without it", "reason", err)
 			return fmt.Errorf("%w: %w", errNoAgent, err)
@@ -79,7 +83,7 @@ func (c *call) plainPush() (configFile, path string, ok bool) {
 	if len(args) == 4 && args[0] == "-C" && args[2] == "-F" && c.name == "cmd_archiver" {
 		configFile, args = args[1], args[3:]
 	}
-	if len(args) != 1 || args[0] == "" || strings.HasPrefix(args[0], "-") || strings.HasPrefix(configFile, "-") {
+	if len(args) != 1 || args[0] == "" || len(c.args) > 1 && configFile == "" || strings.HasPrefix(args[0], "-") || strings.HasPrefix(configFile, "-") {
 		return "", "", false
 	}
 	if configFile == "" {

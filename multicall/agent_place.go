@@ -1,6 +1,7 @@
 package multicall
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -82,13 +83,26 @@ func buildID() string {
 	defer f.Close()
 	head := make([]byte, 16<<10) // the note stands at the beginning
 	n, _ := f.ReadAt(head, 0)
-	const mark = `Go build ID: "`
-	_, rest, found := strings.Cut(string(head[:n]), mark)
-	id, _, ended := strings.Cut(rest, `"`)
-	if !found || !ended {
-		return Version()
+	if id := buildNote(head[:n]); id != "" {
+		return id
 	}
-	return id
+	return Version()
+}
+
+// buildNote finds Go's note in the head of an ELF file: the lengths of name and
+// content, the type, the name, the content (debug/buildinfo reads the same).
+func buildNote(head []byte) string {
+	mark := []byte("\x04\x00\x00\x00Go\x00\x00")
+	at := bytes.Index(head, mark)
+	if at < 4 {
+		return ""
+	}
+	length := int(head[at-4]) | int(head[at-3])<<8
+	content := head[at+len(mark):]
+	if length > len(content) {
+		return ""
+	}
+	return string(content[:length])
 }
 
 // errPlace says that the directory of agents cannot be trusted.

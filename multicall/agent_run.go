@@ -242,7 +242,11 @@ func (a *agent) waiting() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), agentRound)
 	defer cancel()
 	answer := make(chan bool, 1)
-	go func() { answer <- a.drainer.Waiting(ctx) }()
+	go func() {
+		// Without its directory nobody knows what waits, and nobody can send it.
+		_, err := os.Stat(a.cfg.LArchiveDir)
+		answer <- !errors.Is(err, fs.ErrNotExist) && a.drainer.Waiting(ctx)
+	}()
 	select {
 	case waits := <-answer:
 		return waits

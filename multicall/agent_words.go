@@ -71,7 +71,8 @@ func tellErrors(err error) []toldError {
 	}
 	var all []toldError
 	for _, e := range problemsIn(err) {
-		all = append(all, toldError{Text: e.Error(), Hints: hintsOf(e), Classes: classesOf(e)})
+		// Of the whole: what is split for its lines keeps its class.
+		all = append(all, toldError{Text: e.Error(), Hints: hintsOf(e), Classes: classesOf(err)})
 	}
 	return all
 }

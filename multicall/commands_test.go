@@ -3,10 +3,12 @@ package multicall
 import (
 	"compress/gzip"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -24,11 +26,17 @@ func TestCommands(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("PITR_ARCHIVE", "file://"+filepath.Join(e.WorkDir, "archive"))
+			agents, err := os.MkdirTemp("/tmp", "pitr") // a socket's path is short
+			e.Setenv("AGENTS", agents)
+			e.Defer(func() { _ = os.RemoveAll(agents) })
+			if err != nil {
+				return err
+			}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": cmdStatus, "cluster": cmdCluster, "flip": cmdFlip, "age": cmdAge, "truncate": cmdTruncate, "zeros": cmdZeros,
-			"append": cmdAppend, "smaller": cmdSmaller,
+			"append": cmdAppend, "smaller": cmdSmaller, "waitfor": cmdWaitFor,
 		},
 	})
 }
@@ -65,6 +73,23 @@ func lastRecord(ts *testscript.TestScript, dir string, name wal.Name, size wal.S
 	_, err = wal.WalkSegment(f, name, size, wal.WalkerOptions{OnRecord: func(r wal.Record) { last = r.LSN }})
 	ts.Check(err)
 	return last
+}
+
+// cmdWaitFor is `waitfor DIR`: until an agent listens there.
+func cmdWaitFor(ts *testscript.TestScript, _ bool, args []string) {
+	for end := time.Now().Add(lifetime); ; time.Sleep(10 * time.Millisecond) {
+		sockets, err := filepath.Glob(filepath.Join(args[0], "*.sock"))
+		ts.Check(err)
+		if len(sockets) > 0 {
+			if c, err := net.Dial("unix", sockets[0]); err == nil {
+				ts.Check(c.Close())
+				return
+			}
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("no agent listens")
+		}
+	}
 }
 
 // copyFile copies a file, unpacked if it is a .gz.

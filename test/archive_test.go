@@ -114,11 +114,15 @@ func (c *cluster) configure(archives []*archive, lines ...string) string {
 			lines = append(lines, a.route.lines()...)
 		}
 	}
-	path := filepath.Join(c.dir, "pitr.ini")
+	lines = append(lines, c.agent...)
+	path := c.config()
 	writeFile(c.t, path, fmt.Sprintf("[DEFAULT]\narchive = %s\npgdata = %s\n%s\n",
 		strings.Join(urls, ", "), c.data, strings.Join(lines, "\n")))
 	return path
 }
+
+// config is the path of the cluster's configuration file.
+func (c *cluster) config() string { return filepath.Join(c.dir, "pitr.ini") }
 
 // archiveTo makes the cluster archive with archive_command.
 func (c *cluster) archiveTo(archives ...*archive) {

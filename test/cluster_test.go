@@ -28,7 +28,8 @@ type cluster struct {
 	dir     string // holds data, log and socket
 	data    string
 	log     string
-	server  *server // nil while stopped
+	server  *server  // nil while stopped
+	agent   []string // how archive_command is told to work with an agent; none by default: nothing may outlive a test
 }
 
 // server is a running postmaster.
@@ -111,7 +112,7 @@ func emptyCluster(t testing.TB, version int) *cluster {
 		t.Fatal(err)
 	}
 	dir := newDirectory(t, "c")
-	c := &cluster{t: t, version: version, bin: path, dir: dir, data: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
+	c := &cluster{t: t, version: version, bin: path, dir: dir, data: filepath.Join(dir, "data"), log: filepath.Join(dir, "log"), agent: []string{"agent = off"}}
 	t.Cleanup(c.close)
 	return c
 }

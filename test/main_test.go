@@ -45,7 +45,11 @@ func runAll(m *testing.M, dir string) int {
 		return complain(err)
 	}
 	home = h
-	return m.Run()
+	status := m.Run()
+	if left := agentsLeft(dir); len(left) > 0 {
+		return complain(fmt.Errorf("agents outlive their tests: %v", left))
+	}
+	return status
 }
 
 func openHouse(dir string) (h house, err error) {

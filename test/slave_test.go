@@ -74,6 +74,9 @@ const howTo = `
     ssh_debug: off
 `
 
+// withoutAgent is added to it: nothing may outlive a test.
+const withoutAgent = "\n    agent: off\n"
+
 // farArchive is r_archivedir. All slaves are this machine, and have it in
 // common: it is another directory in each one's SFTP server, which begins in a
 // directory of its own.
@@ -123,7 +126,8 @@ type shipping struct {
 
 // newShipping makes the queues and the archives. Only paths, hosts and the port
 // of the how-to's configuration are changed, and the pairs that are given: the
-// key of ours and of the slaves' goes into the flags of ssh.
+// key of ours and of the slaves' goes into the flags of ssh. There is no agent
+// unless one of the pairs changes withoutAgent.
 func newShipping(t *testing.T, version int, slaves []*slave, changes ...string) *shipping {
 	t.Helper()
 	c := newCluster(t, version, 1)
@@ -141,7 +145,7 @@ func newShipping(t *testing.T, version int, slaves []*slave, changes ...string) 
 		"/var/lib/postgresql/8.4/main", c.data, "r_archivedir: /var/lib/postgresql/archive", "r_archivedir: "+farArchive,
 		"l_archivedir: /var/lib/postgresql/archive", "l_archivedir: "+s.queues, "ssh: /usr/bin/ssh\n", ssh,
 		"bitarena-clone", strings.Join(hosts, ", "), "user: postgres", "user: "+first.User, "echo ", "echo >> "+s.alerts+" ")
-	writeFile(t, s.config, strings.NewReplacer(pairs...).Replace(howTo))
+	writeFile(t, s.config, strings.NewReplacer(pairs...).Replace(howTo+withoutAgent))
 	writeFile(t, s.calls, "")
 	writeFile(t, s.alerts, "")
 	if r := s.run("-I"); r.status != 0 || !strings.Contains(r.stdout, "We are initializing queues, one moment.\n") {

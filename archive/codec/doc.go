@@ -28,4 +28,8 @@ const (
 	// inFlight is how many frames are compressed or decoded at a time: memory
 	// is a few frames, whatever the size of the file.
 	inFlight = 2
+
+	// atOnce is how many files an Encoder works on at a time: one is read and
+	// written while another one is compressed.
+	atOnce = 2
 )

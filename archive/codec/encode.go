@@ -16,10 +16,12 @@ import (
 )
 
 // Encoder compresses files. Between calls it holds nothing but memory to use
-// again; goroutines may share it, and then share its inFlight compressors.
+// again. Goroutines may share it: then atOnce of them get on, and share its
+// inFlight compressors.
 type Encoder struct {
 	zstd   *zstd.Encoder
-	frames sync.Pool // of *frame
+	frames sync.Pool     // of *frame
+	slots  chan struct{} // one is filled by each file being encoded
 }
 
 // NewEncoder returns an encoder for a Zstandard level from 1 (fast) to 19
@@ -35,7 +37,7 @@ func NewEncoder(level int) (*Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("zstd level %d: %w", level, err)
 	}
-	return &Encoder{zstd: z, frames: sync.Pool{New: func() any { return &frame{raw: make([]byte, frameSize)} }}}, nil
+	return &Encoder{zstd: z, slots: make(chan struct{}, atOnce), frames: sync.Pool{New: func() any { return &frame{raw: make([]byte, frameSize)} }}}, nil
 }
 
 // frame is one piece of a file on its way through the encoder.
@@ -49,6 +51,12 @@ type frame struct {
 // digest of what it read. After an error dst holds rubbish. When ctx ends,
 // Encode ends with its cause as soon as a read or write under way returns.
 func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Digest, error) {
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	case <-ctx.Done():
+		return Digest{}, context.Cause(ctx)
+	}
 	sum := digester{hash: sha256.New()}
 	ordered := make(chan *frame, inFlight-1)
 	free := make(chan *frame, inFlight+1)

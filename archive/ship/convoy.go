@@ -159,7 +159,7 @@ func (l *convoy) feed(last wal.Name) {
 		var err error
 		if l.room() && len(names) == 0 {
 			if names, err = l.WAL.Ready(l.ctx, last, listed); err != nil {
-				l.Log.Warn("what else waits to be archived cannot be seen", "error", err)
+				l.Log.Debug("what else waits to be archived cannot be seen", "error", err)
 			}
 		}
 		if len(names) == 0 || !l.room() {

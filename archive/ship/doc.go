@@ -14,6 +14,25 @@
 // What it will not do: make the queues' directory, drop anything to make room,
 // run commands, or decide what PostgreSQL is told.
 //
+// # Ahead
+//
+// Ahead is for archives that must have every file: PostgreSQL waits for them, and
+// so they are kept busy with what it will ask for next. Files travel in a convoy,
+// in the archiver's order, from the one that was asked for on. Each is staged in
+// every archive, side by side with others; published in each archive one after
+// the other; and settled with those published around it (archive.Intake). The
+// first that fails in an archive ends the convoy: what is behind it there is
+// dropped before it has a name. Nothing goes ahead then until a file has
+// succeeded again. A convoy ends, too, when PostgreSQL asks for a file that is
+// not in it: the order is PostgreSQL's, never ours.
+//
+// What has arrived ahead of its question is remembered for lead files, with the
+// inode, size and times of what was read; a file that has changed since is pushed
+// like any other. Nothing is remembered beyond the process.
+//
+// An archive that keeps silent for half of Patience or Budget before it fails is
+// down: its files fail at once, until a probe has an answer.
+//
 // # The queues
 //
 // The queues' directory is pitrtools' l_archivedir, in its form, so that what

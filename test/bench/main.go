@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 )
 
 // choice is what shall be measured.
@@ -26,6 +27,9 @@ type choice struct {
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == measureArg {
 		os.Exit(measure(os.Args[2:]))
+	}
+	if len(os.Args) > 2 && os.Args[1] == driveArg {
+		os.Exit(driven(os.Args[2:]))
 	}
 	rounds := flag.Int("rounds", 15, "rounds")
 	pitr := flag.String("pitr", "bin/pitr", "binary")
@@ -56,14 +60,14 @@ func run(rounds int, tasks, rivals, pitr, server string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, pitr: pitr}
-	if err := b.prepare(server, rounds); err != nil {
+	b := &bench{dir: dir, pitr: pitr, server: server}
+	if err := b.prepare(b.segmentsFor(c)); err != nil {
 		return err
 	}
 	if c.measurer, err = newMeasurer(b.path("measure")); err != nil {
 		return err
 	}
-	for _, t := range append(b.localTasks(), b.sshTasks()...) {
+	for _, t := range slices.Concat(b.localTasks(), b.sshTasks(), b.agentTasks()) {
 		if !c.tasks.MatchString(t.name) {
 			continue
 		}

@@ -24,6 +24,9 @@ type sample struct {
 	Peak      int64 // kB, of the largest process
 	Status    int
 	Said      string
+
+	There time.Duration // CPU time of the far side, where it counts
+	Agent int64         // kB, the agent's peak, if there was one
 }
 
 // measurer is a copy of this program where everybody can run it.

@@ -15,10 +15,13 @@ import (
 // bench is the place where everything lies: WAL, archives, results.
 type bench struct {
 	dir, pitr string
+	server    string              // where PostgreSQL's programs are
 	user      *syscall.Credential // who archives and who serves; nil is this process's user
 	keys      sshd.Keys
 	segments  []string // paths of pgbench WAL
 	fars      int      // how many far sides there were so far
+	own       string   // a data directory instead of that of the server that has made the segments
+	warned    bool     // that the cache cannot be emptied
 }
 
 // forms are the archives that are measured, with the flags of pitr init.
@@ -36,14 +39,14 @@ func (b *bench) path(parts ...string) string {
 }
 
 // prepare makes real WAL, the archives, and a Go program that does nothing.
-func (b *bench) prepare(server string, rounds int) error {
+func (b *bench) prepare(segments int) error {
 	if err := os.Chmod(b.dir, 0o755); err != nil {
 		return err
 	}
 	if err := b.chooseUser(); err != nil {
 		return err
 	}
-	if err := b.makeWAL(server, rounds); err != nil {
+	if err := b.makeWAL(segments); err != nil {
 		return fmt.Errorf("make WAL: %w", err)
 	}
 	for i, f := range forms {
@@ -67,9 +70,9 @@ func (b *bench) buildNothing() error {
 	return nil
 }
 
-// makeWAL runs pgbench on a server of its own until there is a segment for each
-// round, as the user postgres if this is root.
-func (b *bench) makeWAL(server string, rounds int) error {
+// makeWAL runs pgbench on a server of its own until there are so many segments,
+// as the user postgres if this is root. They stay in its pg_wal, too.
+func (b *bench) makeWAL(segments int) error {
 	script := fmt.Sprintf(`set -e
 cd %[1]s/server
 %[2]s/initdb -D d -A trust -U postgres >/dev/null
@@ -80,6 +83,8 @@ unix_socket_directories = '$PWD'
 archive_mode = on
 archive_command = 'cp %%p $PWD/wal/%%f'
 max_wal_size = 8GB
+wal_keep_size = 8GB
+checkpoint_timeout = 1h
 fsync = off
 END
 %[2]s/pg_ctl -D d -l log -w start >/dev/null
@@ -87,9 +92,10 @@ trap '%[2]s/pg_ctl -D d -m fast stop >/dev/null' EXIT
 %[2]s/pgbench -h $PWD -U postgres -i -s 20 -q postgres >/dev/null 2>&1
 for i in $(seq 60); do
   [ $(ls wal | wc -l) -le %[3]d ] || break
+  %[2]s/psql -h $PWD -U postgres -Xqc CHECKPOINT postgres # whole pages follow
   %[2]s/pgbench -h $PWD -U postgres -c 4 -T 3 postgres >/dev/null 2>&1
 done
-`, b.dir, server, rounds+1)
+`, b.dir, b.server, segments+1)
 	home := b.path("server")
 	if err := os.Mkdir(home, 0o755); err != nil {
 		return err
@@ -106,10 +112,10 @@ done
 	}
 	all, err := filepath.Glob(b.path("server", "wal", "0*"))
 	slices.Sort(all)
-	if len(all) < rounds {
-		return fmt.Errorf("%d segments, want %d", len(all), rounds)
+	if len(all) < segments {
+		return fmt.Errorf("%d segments, want %d", len(all), segments)
 	}
-	b.segments = all[len(all)-rounds:] // pgbench's, not those of the initial load
+	b.segments = all[len(all)-segments:] // pgbench's, not those of the initial load
 	return err
 }
 
@@ -117,7 +123,7 @@ done
 func (b *bench) call(form int, args ...string) *exec.Cmd {
 	cmd := exec.Command(b.pitr, args...)
 	cmd.Dir = b.dir
-	cmd.Env = []string{"PITR_ARCHIVE=file://" + b.path(fmt.Sprintf("archive%d", form)), "PITR_PGDATA=" + b.path("server", "d")}
+	cmd.Env = []string{"PITR_AGENT=off", "PITR_ARCHIVE=file://" + b.path(fmt.Sprintf("archive%d", form)), "PITR_PGDATA=" + b.path("server", "d")}
 	return cmd
 }
 

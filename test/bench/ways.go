@@ -83,6 +83,7 @@ func getSSHFS(f *far, name, to string) *exec.Cmd {
 // pitr is the binary with an archive on the far side.
 func (f *far) pitr(args ...string) *exec.Cmd {
 	return f.b.command([]string{
+		"PITR_AGENT=off",
 		"PITR_ARCHIVE=sftp://" + f.server.User + "@" + f.host + ":" + f.port + f.path("archive"),
 		"PITR_PGDATA=" + f.b.path("server", "d"),
 		"PITR_IDENTITY_FILE=" + f.server.Identity,
@@ -98,7 +99,7 @@ func getPitr(f *far, name, to string) *exec.Cmd { return f.pitr("restore_command
 
 func storedPitr(f *far, segment string) error {
 	name := filepath.Base(segment)
-	return silent(exec.Command("sh", "-c", `zstd -dcq "$1" | cmp - "$2"`, "sh", filepath.Join(f.path("archive"), "wal", name[:16], name+".zst"), segment))
+	return sameZstd(segment, filepath.Join(f.path("archive"), "wal", name[:16], name+".zst"))
 }
 
 // setUpPgBackRest writes the two configurations: that of the server, whose

@@ -208,6 +208,15 @@ func (s *Server) Stop() error {
 	return err
 }
 
+// PID is the server's process, or 0 while it is stopped. The CPU time of its
+// sessions counts as that of its children.
+func (s *Server) PID() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
 // Processes are the server's sessions and all that runs in them, as far as
 // their command line has this in it.
 func (s *Server) Processes(commandLine string) (pids []int) {

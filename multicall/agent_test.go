@@ -1,0 +1,454 @@
+package multicall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pitr/archive"
+	"pitr/backup/pg"
+)
+
+// shortDir is a directory whose path leaves room for a socket's name.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "pitr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func TestOnlyOurOwnDirectoryIsTrusted(t *testing.T) {
+	dir := shortDir(t)
+	at := func(name string) agentPlace { return agentPlace{dir: filepath.Join(dir, name), key: "k"} }
+	if err := at("none").trusted(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("one that is missing: %v", err)
+	}
+	if err := at("made").make(); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(at("made").dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("got %v, error %v, want mode 0700", info.Mode(), err)
+	}
+	if err := at("made").make(); err != nil {
+		t.Errorf("made twice: %v", err)
+	}
+	err := errors.Join(
+		os.Mkdir(at("open").dir, 0o700), os.Chmod(at("open").dir, 0o770),
+		os.Symlink(at("made").dir, at("link").dir),
+		os.WriteFile(at("file").dir, nil, 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := []string{"open", "link", "file"}
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Mkdir(at("theirs").dir, 0o700), os.Chown(at("theirs").dir, 1234, -1)); err != nil {
+			t.Fatal(err)
+		}
+		wrong = append(wrong, "theirs")
+	}
+	for _, name := range wrong {
+		if err := at(name).make(); !errors.Is(err, errPlace) {
+			t.Errorf("%s: got %v, want %v", name, err, errPlace)
+		}
+		if _, err := at(name).dial(t.Context()); !errors.Is(err, errPlace) {
+			t.Errorf("dial in %s: got %v, want %v", name, err, errPlace)
+		}
+	}
+}
+
+func TestOneAgentHoldsThePlace(t *testing.T) {
+	p := agentPlace{dir: shortDir(t), key: "k"}
+	release, err := p.hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.hold(); !errors.Is(err, errHeld) {
+		t.Errorf("held twice: %v", err)
+	}
+	// The socket of one that was killed is in nobody's way.
+	for range 2 {
+		l, err := p.listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(p.socket()); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("the socket: %v, error %v, want mode 0600", info.Mode(), err)
+		}
+		c, err := p.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pid, err := peer(c); err != nil || pid != os.Getpid() {
+			t.Errorf("the other side is %d, error %v, want %d", pid, err, os.Getpid())
+		}
+		if err := errors.Join(c.Close(), l.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	release()
+	if release, err = p.hold(); err != nil {
+		t.Errorf("after its end: %v", err)
+	} else {
+		release()
+	}
+}
+
+// An agent is known by its files; what the configuration says is compared.
+func TestAgentsAreToldApart(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pitr.ini")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("one")
+	base := agentIdentity{configFile: file, pgdata: "/data", environ: []string{"PITR_STATE=online", "HOME=/x"}}
+	digest := func(id agentIdentity) string {
+		t.Helper()
+		d, err := id.digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	same, key := digest(base), base.place("/d").key
+	for what, other := range map[string]agentIdentity{
+		"another file": {configFile: filepath.Join(dir, "."), pgdata: "/data"},
+		"another data": {configFile: file, pgdata: "/data2"},
+		"flags":        {configFile: file, pgdata: "/data", flags: []string{"--state=online"}},
+	} {
+		if other.place("/d").key == key {
+			t.Errorf("%s: the same place", what)
+		}
+	}
+	other := base
+	other.environ = []string{"HOME=/y", "PITR_STATE=online", "PITR_CONFIG=/z", "PITR_DEBUG="}
+	if digest(other) != same || other.place("/d").key != key {
+		t.Error("what does not matter makes another agent")
+	}
+	other.environ = []string{"PITR_STATE=offline"}
+	if digest(other) == same {
+		t.Error("another environment goes unnoticed")
+	}
+	write("two")
+	if digest(base) == same {
+		t.Error("another content of the file goes unnoticed")
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := base.digest(); err == nil {
+		t.Error("a file that is gone goes unnoticed")
+	}
+}
+
+func TestBuildIDIsTheLinkers(t *testing.T) {
+	if id := buildID(); strings.Count(id, "/") < 2 || id != buildID() {
+		t.Errorf("got %q, want what go tool buildid says", id)
+	}
+}
+
+// What an agent tells ends in the same status and the same lines as if the call
+// had come upon it itself.
+func TestErrorsSurviveTheSocket(t *testing.T) {
+	for _, err := range []error{
+		nil,
+		errors.New("some doubt"),
+		hint(fmt.Errorf("push: %w", archive.ErrConflict), "look"),
+		fmt.Errorf("%w: %w", archive.ErrForeign, errors.New("x")),
+		archive.ErrIdentity, ErrOffline, ErrUsage,
+		&ConfigError{[]error{errors.New("a"), hint(errors.New("b"), "do c")}},
+		errors.Join(hint(errors.New("one"), "first"), hint(archive.ErrConflict, "second")),
+		&panicked{"x", nil},
+	} {
+		got := hearErrors(tellErrors(err))
+		for _, col := range []column{colArchiveCommand, colCmdArchiver, colPitr} {
+			if statusOf(got, col) != statusOf(err, col) {
+				t.Errorf("%v: status %d, want %d", err, statusOf(got, col), statusOf(err, col))
+			}
+		}
+		var a, b strings.Builder
+		report(&a, "x", got)
+		report(&b, "x", err)
+		if a.String() != b.String() {
+			t.Errorf("got\n%swant\n%s", &a, &b)
+		}
+	}
+}
+
+// The short way understands only what the long way understands in the same way.
+func TestPlainCommandLines(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		args  []string
+		plain bool
+	}{
+		{"archive_command", []string{"pg_wal/0"}, true},
+		{"archive_command", []string{"-C", "/f", "pg_wal/0"}, true},
+		{"archive_command", []string{"pg_wal/0", "-C", "/f"}, false},
+		{"archive_command", []string{"-C", "/f"}, false},
+		{"archive_command", []string{"--help"}, false},
+		{"archive_command", []string{"-C", "--help", "x"}, false},
+		{"archive_command", []string{"-C", "", "x"}, false},
+		{"archive_command", []string{""}, false},
+		{"archive_command", []string{}, false},
+		{"archive_command", []string{"--state=offline", "x"}, false},
+		{"archive_command", []string{"-C", "/f", "-F", "x"}, false},
+		{"cmd_archiver", []string{"-C", "/f", "-F", "x"}, true},
+		{"cmd_archiver", []string{"-F", "x"}, false},
+		{"cmd_archiver", []string{"-C", "/f", "x"}, false},
+	} {
+		c := &call{name: tt.name, args: tt.args, surroundings: surroundings{defaultFile: "/nonexistent"}, stdout: &output{w: io.Discard}, stderr: io.Discard}
+		file, path, plain := c.plainPush()
+		if plain != tt.plain {
+			t.Errorf("%s %q: got %v, want %v", tt.name, tt.args, plain, tt.plain)
+		}
+		if !plain {
+			continue
+		}
+		var cli archiveCommandCLI
+		var other cmdArchiverCLI
+		var err error
+		if tt.name == "archive_command" {
+			_, err = c.parse(&cli, "")
+		} else {
+			_, err = c.parse(&other, "")
+			cli.settingFlags, cli.Path = other.settingFlags, strings.Join(other.File, "|")
+		}
+		wantFile := ""
+		if cli.ConfigFile != nil {
+			wantFile = *cli.ConfigFile
+		}
+		if err != nil || cli.Path != path || wantFile != file {
+			t.Errorf("%s %q: %q %q, kong says %q %q, error %v", tt.name, tt.args, file, path, wantFile, cli.Path, err)
+		}
+	}
+}
+
+// fakeAgent answers one call.
+func fakeAgent(t *testing.T, p agentPlace, serve func(net.Conn)) {
+	t.Helper()
+	l, err := p.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		serve(c)
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+}
+
+func TestOnlyAWholeAnswerCounts(t *testing.T) {
+	answer := func(lines ...string) func(net.Conn) {
+		return func(c net.Conn) {
+			var req agentRequest
+			if receive(c, hear(c), silence, &req) == nil {
+				_, _ = io.WriteString(c, strings.Join(lines, ""))
+			}
+		}
+	}
+	for what, tt := range map[string]struct {
+		serve func(net.Conn)
+		want  error // nil: the file is safe
+	}{
+		"yes":              {answer(`{"busy":true}`+"\n", `{"done":true}`+"\n"), nil},
+		"no":               {answer(`{"done":true,"errors":[{"text":"x","classes":["conflict"]}]}` + "\n"), archive.ErrConflict},
+		"not me":           {answer(`{"done":true,"declined":"another build"}` + "\n"), errNoAgent},
+		"nothing":          {answer(), errNoAgent},
+		"only busy":        {answer(`{"busy":true}` + "\n"), errNoAgent},
+		"half":             {answer(`{"done":true`), errNoAgent},
+		"rubbish":          {answer("done\n"), errNoAgent},
+		"neither":          {answer("{}\n"), errNoAgent},
+		"something else":   {answer(`{"done":false}` + "\n"), errNoAgent},
+		"hangs up at once": {func(net.Conn) {}, errNoAgent},
+	} {
+		p := agentPlace{dir: shortDir(t), key: "k"}
+		fakeAgent(t, p, tt.serve)
+		var said strings.Builder
+		c := &call{name: "archive_command", stderr: &said, log: slog.New(slog.DiscardHandler)}
+		err := c.askAgent(t.Context(), agentIdentity{pgdata: "/data"}, p, "/data/pg_wal/x", time.Minute)
+		if tt.want == nil && err != nil || tt.want != nil && !errors.Is(err, tt.want) {
+			t.Errorf("%s: got %v, want %v", what, err, tt.want)
+		}
+	}
+	err := new(call).askAgent(t.Context(), agentIdentity{}, agentPlace{dir: shortDir(t), key: "k"}, "x", 0)
+	if !errors.Is(err, errNoAgent) {
+		t.Errorf("nobody there: %v", err)
+	}
+}
+
+func TestAnAgentsLogIsPrinted(t *testing.T) {
+	p := agentPlace{dir: shortDir(t), key: "k"}
+	fakeAgent(t, p, func(c net.Conn) {
+		hear(c).Scan()
+		_ = send(c, agentAnswer{Done: true, Log: []string{"agent: WARNING: a\n", "agent: b\x1b[31m\n"}}, silence)
+	})
+	var said strings.Builder
+	c := &call{stderr: &said, log: slog.New(slog.DiscardHandler)}
+	if err := c.askAgent(t.Context(), agentIdentity{}, p, "x", 0); err != nil {
+		t.Fatal(err)
+	}
+	if want := "agent: WARNING: a\nagent: b\\x1b[31m\n"; said.String() != want {
+		t.Errorf("got %q, want %q", said.String(), want)
+	}
+}
+
+// A call that is told to end does not wait for the agent.
+func TestACallEndsWithItsContext(t *testing.T) {
+	p := agentPlace{dir: shortDir(t), key: "k"}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	over := make(chan struct{})
+	fakeAgent(t, p, func(net.Conn) { cancel(errStopping); <-over })
+	c := &call{stderr: io.Discard, log: slog.New(slog.DiscardHandler)}
+	err := c.askAgent(ctx, agentIdentity{}, p, "x", 0)
+	close(over)
+	if !errors.Is(err, errStopping) || errors.Is(err, errNoAgent) {
+		t.Errorf("got %v, want %v and no second try", err, errStopping)
+	}
+}
+
+// postmaster writes postmaster.pid.
+func postmaster(t *testing.T, pgdata string, pid int, started time.Time, status string) {
+	t.Helper()
+	text := fmt.Sprintf("%d\n%s\n%d\n5432\n/tmp\nlocalhost\n  1 2\n%s\n", pid, pgdata, started.Unix(), status)
+	if err := os.WriteFile(filepath.Join(pgdata, "postmaster.pid"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAgentsAreStartedOnlyWhereThatIsSafe(t *testing.T) {
+	now := time.Now()
+	for what, tt := range map[string]struct {
+		pid     int
+		started time.Time
+		status  string
+		may     bool
+	}{
+		"a server":                 {os.Getpid(), now, "ready", true},
+		"a standby":                {os.Getpid(), now, "standby", true},
+		"process 1":                {1, now, "ready", false},
+		"nobody":                   {1 << 22, now, "ready", false},
+		"a number that was reused": {os.Getpid(), now.Add(-time.Hour), "ready", false},
+		"a server that stops":      {os.Getpid(), now, "stopping", false},
+	} {
+		dir := t.TempDir()
+		postmaster(t, dir, tt.pid, tt.started, tt.status)
+		if err := mayLeaveChild(dir); (err == nil) != tt.may {
+			t.Errorf("%s: got %v, want allowed: %v", what, err, tt.may)
+		}
+	}
+	if err := mayLeaveChild(t.TempDir()); !errors.Is(err, pg.ErrNotRunning) {
+		t.Errorf("no server: %v", err)
+	}
+}
+
+func TestCallsEndWhenTheServerStops(t *testing.T) {
+	dir := t.TempDir()
+	postmaster(t, dir, os.Getpid(), time.Now(), "stopping")
+	began := time.Now()
+	ctx, cancel := untilStopping(t.Context(), dir)
+	defer cancel()
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Minute):
+		t.Fatal("it goes on")
+	}
+	if took := time.Since(began); took < stoppingPatience || !errors.Is(context.Cause(ctx), errStopping) {
+		t.Errorf("it ended after %s with %v, want %s and %v", took, context.Cause(ctx), stoppingPatience, errStopping)
+	}
+}
+
+func TestAMemoirForgetsTheOldest(t *testing.T) {
+	m := newMemoir()
+	for i := range mostTold + 3 {
+		fmt.Fprintf(m, "%d\n", i)
+	}
+	got := m.take()
+	if len(got) != mostTold || got[0] != "3\n" || len(m.take()) > 0 {
+		t.Errorf("got %d lines from %q on, want %d from 3 on, once", len(got), got[0], mostTold)
+	}
+}
+
+// A foreign user is turned away, whatever the file system let through.
+func TestPeersOfOtherUsersAreRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be two users: run it as root, as CI does")
+	}
+	p := agentPlace{dir: shortDir(t), key: "k"}
+	l, err := p.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if err := errors.Join(os.Chmod(p.dir, 0o755), os.Chmod(p.socket(), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	// A child in another user's name connects; this side looks who it is.
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := asUser(65534, func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: p.socket()}) }); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := peer(c); err == nil || !strings.Contains(err.Error(), strconv.Itoa(65534)) {
+		t.Errorf("got %v, want to hear of user 65534", err)
+	}
+}
+
+// asUser runs f on a thread of another user, which ends with it.
+func asUser(uid int, f func() error) error {
+	done := make(chan error)
+	go func() {
+		// The thread is not unlocked, so that it is not used for anything else.
+		runtime.LockOSThread()
+		_, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0))
+		if errno != 0 {
+			done <- errno
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+func TestSettingWordsMakeAnotherAgent(t *testing.T) {
+	flags := &settingFlags{State: new("online"), PGData: new("/data"), CompressLevel: new("3")}
+	if got, want := settingWords(flags), []string{"--compress-level=3", "--state=online"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
