@@ -29,7 +29,7 @@ func (s *status) judge(cfg Config) {
 	}
 	switch {
 	case s.Agent.Problem != "":
-		s.add(warning, "agent", "", "%s", s.Agent.Problem)
+		s.add(warning, "agent", "run this as the user of PostgreSQL; if the agent's process is stopped, end it by hand", "%s", s.Agent.Problem)
 	case cfg.Agent == "external" && !s.Agent.Running:
 		s.add(warning, "agent", "start the service that runs pitr agent run", "agent is external, and none is running")
 	}

@@ -79,7 +79,10 @@ func (s status) told(what string, name wal.Name, at time.Time) string {
 
 // line says in words what an agent says of itself.
 func (s agentStatus) line() string {
-	if !s.Running {
+	switch {
+	case s.Problem != "":
+		return "nothing is known of it"
+	case !s.Running:
 		return "none is running"
 	}
 	return fmt.Sprintf("process %d, %s, since %s", s.PID, s.Build, s.Since.Local().Format(time.DateTime))

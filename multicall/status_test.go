@@ -3,6 +3,8 @@ package multicall
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -141,6 +143,16 @@ func TestStatusIsUnknownWhereItCannotLook(t *testing.T) {
 	s := observe(t, Config{Archive: archivesAt("/a")}, pgdata, agentStatus{Problem: "it does not answer"}, time.Now())
 	if s.Result != warning || s.Waiting != nil || s.Destinations[0].State != stateUnknown || len(s.Findings) != 2 {
 		t.Errorf("got %+v", s)
+	}
+}
+
+func TestStatusDoesNotWaitForAnAgentThatSaysNothing(t *testing.T) {
+	p := agentPlace{dir: shortDir(t), key: "x"}
+	fakeAgent(t, p, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
+	began := time.Now()
+	got := (&call{}).agentNow(t.Context(), p)
+	if got.Running || !strings.Contains(got.Problem, "does not answer") || time.Since(began) > 2*lookTime {
+		t.Errorf("after %s: got %+v", time.Since(began), got)
 	}
 }
 
