@@ -88,21 +88,37 @@ var errStands = errors.New("it stands there already")
 // keepFar puts a file while it finds out whether one stands there: nearly
 // always there is none, and then nothing was lost by not waiting.
 func (v view) keepFar(ctx context.Context, name wal.Name, src Source) (Pushed, error) {
+	putting, found := v.lookFor(ctx, v.id.path(name))
+	done, err := v.put(putting, name, src)
+	looked := found()
+	if errors.Is(err, errStands) {
+		done, err = v.settle(ctx, name, src)
+	}
+	return done, errors.Join(err, looked)
+}
+
+// lookFor looks for a file of a far archive while it is being put. The context
+// ends with errStands if one is there, also if it is this very put's: then it is
+// found. over ends the look, waits for it, and tells if it panicked.
+func (v view) lookFor(ctx context.Context, place string) (putting context.Context, over func() error) {
+	if !v.isFar() {
+		return ctx, func() error { return nil }
+	}
+	looking, end := context.WithCancel(ctx)
 	putting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	looked := make(chan error, 1)
 	go func() {
 		looked <- guarded(func() error {
-			if _, err := v.store.Stat(ctx, v.id.path(name)); err == nil {
-				cancel(errStands) // also if it is this very put's: then it is found
+			if _, err := v.store.Stat(looking, place); err == nil {
+				cancel(errStands)
 			}
 			return nil
 		})
 	}()
-	done, err := v.put(putting, name, src)
-	cancel(nil)
-	if errors.Is(err, errStands) {
-		done, err = v.settle(ctx, name, src)
+	return putting, func() error {
+		end()
+		err := <-looked
+		cancel(nil)
+		return err
 	}
-	return done, errors.Join(err, <-looked)
 }

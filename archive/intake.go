@@ -171,6 +171,9 @@ func (p *Parcel) stage(ctx context.Context, as wal.Name) error {
 		}
 	}
 	staged, err := p.write(ctx, as)
+	if errors.Is(err, errStands) {
+		return nil
+	}
 	if errors.Is(err, errUnfinished) && as == p.name {
 		walk := p.done.Walk
 		if err = p.stage(ctx, p.name.Partial()); err == nil {
@@ -185,7 +188,11 @@ func (p *Parcel) stage(ctx context.Context, as wal.Name) error {
 	return err
 }
 
+// write stores the file without a name; errStands if it turns out that one stands
+// under it.
 func (p *Parcel) write(ctx context.Context, as wal.Name) (Staged, error) {
+	ctx, found := p.view.lookFor(ctx, p.done.place)
+	defer found()
 	return p.in.store.Stage(ctx, p.done.place, func(w io.Writer) error {
 		var err error
 		if p.done.Walk, err = p.view.write(ctx, &counting{w, &p.done.size}, p.name, p.src); err != nil || as != p.name {
