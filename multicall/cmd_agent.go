@@ -101,7 +101,7 @@ func (cmd *agentStatusCmd) Run(s *session, c *call, flags *settingFlags) error {
 		_, err = fmt.Fprintln(c.stdout, "no agent is running")
 		return err
 	}
-	fmt.Fprintf(c.stdout, "agent: %s\n", got.line())
+	fmt.Fprintf(c.stdout, "agent %d of %s, since %s\n", got.PID, got.Build, got.Since.Local().Format(time.DateTime))
 	for _, a := range got.Archives {
 		fmt.Fprintf(c.stdout, "%s: %s\n", a.Archive, a.line())
 	}
