@@ -38,6 +38,31 @@ func (a *Archive) List(ctx context.Context) (entries []Entry, err error) {
 	return v.list(ctx)
 }
 
+// Newest returns the newest segment of each timeline that the archive holds. Of a
+// tree it reads the last directory of each timeline only.
+func (a *Archive) Newest(ctx context.Context) (newest map[wal.TimelineID]wal.Name, err error) {
+	defer func() { err = a.named(err) }()
+	v, err := a.openConfirmed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	last := map[string]string{} // of each timeline, by its eight digits
+	if _, err := v.listWhere(ctx, func(dir string) bool { last[dir[:8]] = max(last[dir[:8]], dir); return false }); err != nil {
+		return nil, err
+	}
+	entries, err := v.listWhere(ctx, func(dir string) bool { return last[dir[:8]] == dir })
+	if err != nil {
+		return nil, err
+	}
+	newest = map[wal.TimelineID]wal.Name{}
+	for _, e := range entries { // in the order of the WAL
+		if e.Name.Kind() == wal.KindSegment {
+			newest[e.Name.Timeline()] = e.Name
+		}
+	}
+	return newest, nil
+}
+
 func (v view) list(ctx context.Context) ([]Entry, error) {
 	return v.listWhere(ctx, func(string) bool { return true })
 }

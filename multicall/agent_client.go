@@ -32,7 +32,9 @@ func (c *call) askAgent(ctx context.Context, id agentIdentity, place agentPlace,
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoAgent, err)
 	}
-	over := func() error { return fmt.Errorf("push %s: the agent is still at it: %w", filepath.Base(path), context.Cause(ctx)) }
+	over := func() error {
+		return fmt.Errorf("push %s: the agent is still at it: %w", filepath.Base(path), context.Cause(ctx))
+	}
 	conn, err := place.dial(ctx)
 	switch {
 	case ctx.Err() != nil:

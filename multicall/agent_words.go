@@ -71,16 +71,21 @@ func tellErrors(err error) []toldError {
 	}
 	var all []toldError
 	for _, e := range problemsIn(err) {
-		t := toldError{Text: e.Error(), Hints: hintsOf(e)}
-		for _, c := range errorClasses() {
-			// Of the whole: what is split for its lines keeps its class.
-			if errors.Is(err, c.err) {
-				t.Classes = append(t.Classes, c.word)
-			}
-		}
-		all = append(all, t)
+		// Of the whole: what is split for its lines keeps its class.
+		all = append(all, toldError{Text: e.Error(), Hints: hintsOf(e), Classes: classesOf(err)})
 	}
 	return all
+}
+
+// classesOf are the words for an error.
+func classesOf(err error) []string {
+	var words []string
+	for _, c := range errorClasses() {
+		if errors.Is(err, c.err) {
+			words = append(words, c.word)
+		}
+	}
+	return words
 }
 
 // hearErrors puts it together again.

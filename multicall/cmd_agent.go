@@ -113,7 +113,7 @@ func (a archiveStatus) line() string {
 	switch {
 	case !a.Down.IsZero():
 		return fmt.Sprintf("down since %s: %s", a.Down.Local().Format(time.DateTime), visible(a.Error))
-	case a.Error != "":
+	case a.Failing:
 		return "failing: " + visible(a.Error)
 	case a.Last != "":
 		return fmt.Sprintf("ok, %s at %s", a.Last, a.LastAt.Local().Format(time.DateTime))
@@ -144,13 +144,18 @@ func (c *call) tellAgent(ctx context.Context, place agentPlace, op string) (agen
 		return agentAnswer{}, fmt.Errorf("ask the agent: %w", err)
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	if err := send(conn, agentRequest{Version: agentVersion, Build: buildID(), Op: op}, silence); err != nil {
 		return agentAnswer{}, fmt.Errorf("ask the agent: %w", err)
 	}
 	from := hear(conn)
 	for {
 		var a agentAnswer
-		if err := receive(conn, from, silence, &a); err != nil {
+		err := receive(conn, from, silence, &a)
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		if err != nil {
 			return a, hint(fmt.Errorf("the agent does not answer: %w", err), "is it stopped? end its process by hand")
 		}
 		if a.Done {

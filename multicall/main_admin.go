@@ -20,6 +20,7 @@ type adminCLI struct {
 
 	Init    initCmd    `cmd:"" help:"Make the configured directory the archive of a cluster."`
 	Check   checkCmd   `cmd:"" help:"Look at everything that archiving depends on; exits 0, 1 (warning) or 2 (critical)."`
+	Status  statusCmd  `cmd:"" help:"Tell how far archiving is; exits 0, 1 (warning) or 2 (critical)."`
 	WAL     walCmd     `cmd:"" name:"wal" help:"Store, get, list, verify, prune files of WAL."`
 	Agent   agentCmd   `cmd:"" help:"The process that ships for archive_command."`
 	Config  configCmd  `cmd:"" help:"Look at the configuration."`

@@ -34,9 +34,11 @@ const (
 	alertPatience = 30 * time.Second
 
 	// failedAlert, in a slave's queue, is what an alert came to that failed, and
-	// failedAlertTold the same once it was logged.
+	// failedAlertTold the same once it was logged. An agent has a file of its own
+	// for both.
 	failedAlert     = ".notify"
-	failedAlertTold = ".notify.told"
+	failedAlertTold = failedAlert + toldSuffix
+	toldSuffix      = ".told"
 )
 
 // alert is a command to be run, and all that its supervisor needs.
@@ -52,7 +54,7 @@ type alert struct {
 // also logs what an earlier one came to.
 func (c *call) notify(cfg Config, results []ship.Result) {
 	for _, r := range results {
-		within(grace, func() { c.sayFailedAlert(cfg.queueOf(r.Destination)) })
+		within(grace, func() { c.sayFailedAlert(filepath.Join(cfg.queueOf(r.Destination), failedAlert)) })
 		prefix := fmt.Sprintf("pitr: %s %s: ", cfg.kind(), r.Destination)
 		if r.Before.Worth(r.After) {
 			event, p := cfg.alertFor(r.After)
@@ -64,24 +66,40 @@ func (c *call) notify(cfg Config, results []ship.Result) {
 	}
 }
 
-// alert starts a command, if there is one.
-func (c *call) alert(cfg Config, event string, p program, r ship.Result, message string) {
+// alert starts a command for what happened to a queue, if there is one.
+func (c *call) alert(cfg Config, word string, p program, r ship.Result, message string) {
+	c.give(p, event{
+		word: word, message: message, destination: r.Destination, file: r.File.String(),
+		more: []string{"PITR_EVENT_STATE=" + string(r.After), "PITR_EVENT_STATE_BEFORE=" + string(r.Before)},
+	}, filepath.Join(cfg.queueOf(r.Destination), failedAlert))
+}
+
+// event is what the command of an alert is told.
+type event struct {
+	word        string // ok, warning or critical
+	message     string
+	destination string // may be empty, as may file
+	file        string
+	more        []string // NAME=value
+}
+
+// give starts the command of an alert, if there is one. report is the file that
+// says what it came to if it failed.
+func (c *call) give(p program, e event, report string) {
 	if p.IsZero() {
 		return
 	}
-	message = alertText(message)
-	a := alert{Words: p.command(message), Report: filepath.Join(cfg.queueOf(r.Destination), failedAlert), Patience: alertPatience, Event: event}
+	message := alertText(e.message)
+	a := alert{Words: p.command(message), Report: report, Patience: alertPatience, Event: e.word}
 	env := append(withoutSettings(c.environ),
-		"PITR_EVENT="+event,
+		"PITR_EVENT="+e.word,
 		"PITR_EVENT_MESSAGE="+message,
-		"PITR_EVENT_DESTINATION="+r.Destination,
-		"PITR_EVENT_FILE="+r.File.String(),
+		"PITR_EVENT_DESTINATION="+e.destination,
+		"PITR_EVENT_FILE="+e.file,
 		"PITR_EVENT_TIME="+time.Now().UTC().Format(time.RFC3339),
-		"PITR_EVENT_STATE="+string(r.After),
-		"PITR_EVENT_STATE_BEFORE="+string(r.Before),
 	)
-	if err := a.start(env); err != nil {
-		c.log.Warn("an alert could not be given", "event", event, cfg.kind(), r.Destination, "reason", err)
+	if err := a.start(append(env, e.more...)); err != nil {
+		c.log.Warn("an alert could not be given", "event", e.word, "destination", e.destination, "reason", err)
 	}
 }
 
@@ -162,7 +180,8 @@ func withoutSettings(environ []string) []string {
 
 // start starts the supervisor of an alert, in a session of its own and with
 // nothing of ours open: it outlives this call, and must not hold PostgreSQL's
-// log. Nobody waits for it here.
+// log. Nobody waits for it here, but an agent lives long enough to be asked for its
+// exit status.
 func (a alert) start(environ []string) error {
 	text, err := json.Marshal(a)
 	if err != nil {
@@ -183,7 +202,8 @@ func (a alert) start(environ []string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	return cmd.Process.Release()
+	go func() { _ = cmd.Wait() }()
+	return nil
 }
 
 // closeOnExec lets no child inherit what PostgreSQL has left open. What this
@@ -205,14 +225,14 @@ func closeOnExec() error {
 
 // sayFailedAlert logs, once, that an alert failed. The note of it stays until
 // one succeeds.
-func (c *call) sayFailedAlert(queue string) {
-	text, err := os.ReadFile(filepath.Join(queue, failedAlert))
+func (c *call) sayFailedAlert(report string) {
+	text, err := os.ReadFile(report)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	if err == nil {
 		c.log.Warn("an alert failed", "alert", readFailedAlert(text))
-		err = os.Rename(filepath.Join(queue, failedAlert), filepath.Join(queue, failedAlertTold))
+		err = os.Rename(report, report+toldSuffix)
 	}
 	if err != nil {
 		c.log.Warn("what an alert came to cannot be seen", "reason", err)

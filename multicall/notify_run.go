@@ -164,9 +164,7 @@ func children() (pids []int) {
 // if not. There is nobody to tell if that fails too.
 func (a alert) note(err error) {
 	if err == nil {
-		for _, name := range []string{failedAlert, failedAlertTold} {
-			_ = os.Remove(filepath.Join(filepath.Dir(a.Report), name))
-		}
+		_, _ = os.Remove(a.Report), os.Remove(a.Report+toldSuffix)
 		return
 	}
 	text, err := json.Marshal(failure{Event: a.Event, Time: time.Now().UTC(), Reason: err.Error()})

@@ -121,7 +121,7 @@ func (p listed) ours() bool {
 // need, by path.
 func listPackages(t *testing.T) map[string]listed {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "-test", "-json=ImportPath,Dir,Doc,ForTest,Standard,Module,Imports,TestImports,XTestImports,IgnoredGoFiles", "./...")
+	cmd := exec.Command("go", "list", "-tags=soak", "-deps", "-test", "-json=ImportPath,Dir,Doc,ForTest,Standard,Module,Imports,TestImports,XTestImports,IgnoredGoFiles", "./...")
 	cmd.Dir = home.source
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

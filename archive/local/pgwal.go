@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"pitr/archive/wal"
 )
@@ -54,6 +55,59 @@ func (w PGWAL) Ready(ctx context.Context, after wal.Name, most int) ([]wal.Name,
 		}
 	}
 	return nil, context.Cause(ctx)
+}
+
+// Mark is a name in archive_status: a file of pg_wal that waits to be archived, or
+// that PostgreSQL takes for archived.
+type Mark struct {
+	Name wal.Name
+	Done bool
+	// At is since when it waits, or is done: the archiver renames .ready to .done,
+	// which changes the ctime alone.
+	At time.Time
+}
+
+// Marks shows what is in archive_status, in no order, and keeps none of it: what it
+// takes does not grow with the directory. What vanishes meanwhile is passed over.
+func (w PGWAL) Marks(ctx context.Context, visit func(Mark)) error {
+	d, err := os.Open(filepath.Join(w.Dir, "archive_status"))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for ctx.Err() == nil {
+		names, err := d.Readdirnames(statusBatch)
+		for _, name := range names {
+			if m, ok := w.mark(name); ok {
+				visit(m)
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+func (w PGWAL) mark(entry string) (Mark, bool) {
+	name, ready := strings.CutSuffix(entry, ".ready")
+	name, done := strings.CutSuffix(name, ".done")
+	n, err := wal.ParseName(name)
+	if err != nil || ready == done {
+		return Mark{}, false
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(w.Dir, "archive_status", entry), &st); err != nil {
+		return Mark{}, false
+	}
+	at := st.Mtim
+	if done {
+		at = st.Ctim
+	}
+	return Mark{Name: n, Done: done, At: time.Unix(at.Unix())}, true
 }
 
 // File is a file of pg_wal, open for reading.

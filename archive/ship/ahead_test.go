@@ -464,7 +464,7 @@ func TestAnArchiveThatIsSilentIsDownUntilItAnswers(t *testing.T) {
 		if _, err := archiver(t, a, w, all); err != nil {
 			t.Errorf("it answers again, and a push says %v", err)
 		}
-		if states := a.States(); !states[0].Down.IsZero() || states[0].Err != nil || states[0].Last != all[3].name {
+		if states := a.States(); !states[0].Down.IsZero() || states[0].Failing || states[0].Last != all[3].name {
 			t.Errorf("got %+v, want it up with the last file", states[0])
 		}
 		a.Close(t.Context())

@@ -37,9 +37,10 @@ type WayState struct {
 	Archive string    // its URL
 	Last    wal.Name  // the last file that it has, of those that passed through here
 	LastAt  time.Time // zero: none
-	Err     error     // why the last one failed; nil: it did not
+	Err     error     // why the last one of those that failed did; nil: none has
 	ErrFile wal.Name
 	ErrAt   time.Time
+	Failing bool      // nothing has succeeded since Err
 	Down    time.Time // since when it has been silent; zero: it is not
 }
 
@@ -78,7 +79,7 @@ func (w *way) remember(it *item, done archive.Pushed) {
 	defer w.mu.Unlock()
 	w.settled = append(w.settled, settled{it.name, it.facts, done})
 	w.settled = w.settled[max(0, len(w.settled)-most):]
-	w.is.Last, w.is.LastAt, w.is.Err = it.name, w.now(), nil
+	w.is.Last, w.is.LastAt, w.is.Failing = it.name, w.now(), false
 }
 
 // stop notes that a file of a convoy has failed: nothing of that convoy is published
@@ -88,7 +89,7 @@ func (w *way) stop(l *convoy, name wal.Name, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended != l && !errors.Is(err, errBehind) {
-		w.is.Err, w.is.ErrFile, w.is.ErrAt = err, name, w.now()
+		w.is.Err, w.is.ErrFile, w.is.ErrAt, w.is.Failing = err, name, w.now(), true
 	}
 	w.ended = l
 }
@@ -110,7 +111,7 @@ func (w *way) took(began time.Time, err error) {
 	if w.is.Down.IsZero() {
 		w.is.Down = began
 	}
-	w.is.Err, w.is.ErrAt = err, w.now()
+	w.is.Err, w.is.ErrAt, w.is.Failing = err, w.now(), true
 	if !w.probing {
 		w.probing = true
 		go w.probe()
@@ -131,6 +132,7 @@ func (w *way) down() error {
 func (w *way) probe() {
 	const shortest, longest = time.Second, 20 * time.Second
 	pause := shortest
+	var err error
 	for {
 		select {
 		case <-time.After(pause):
@@ -139,7 +141,7 @@ func (w *way) probe() {
 		}
 		ctx, cancel := context.WithTimeout(w.ctx, w.ahead.Patience)
 		began := w.now()
-		_, err := w.Archive.Identity(ctx)
+		_, err = w.Archive.Identity(ctx)
 		cancel()
 		if err == nil || w.now().Sub(began) < w.ahead.Patience/2 {
 			break // also a refusal is an answer: the next file hears it itself
@@ -149,4 +151,5 @@ func (w *way) probe() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.is.Down, w.probing = time.Time{}, false
+	w.is.Failing = w.is.Failing && err != nil
 }
