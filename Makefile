@@ -36,7 +36,7 @@ unit: ## the packages' own tests, then again with the race detector
 live: ## end to end on PostgreSQL 13 to 18 (after make setup)
 	$(GO) test -count=1 -parallel 6 -timeout 20m ./test
 
-soak: ## agents through a long queue and a bad day (SOAK=5m, and about as long again)
+soak: ## agents through long queues and a bad day (SOAK=5m is the day; the queue takes as long again, or longer)
 	@test/setup
 	$(GO) test -tags soak -count=1 -v -timeout 120m -run '^TestSoak' ./test -soak $(SOAK)
 
