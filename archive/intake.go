@@ -89,7 +89,7 @@ func (in *Intake) open(ctx context.Context) (view, error) {
 	}
 	v, err := in.archive.openWritable(ctx)
 	if err != nil {
-		return view{}, err
+		return view{}, unopened{err}
 	}
 	v.sweep(ctx)
 	in.mu.Lock()
@@ -104,6 +104,30 @@ func (in *Intake) Compresses() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.archive.opts.Layout != Flat && (in.read.IsZero() || in.door.id.Codec == Zstd)
+}
+
+// ErrUnopened is matched by errors of an archive whose identity could not be read:
+// nothing was asked of it yet.
+var ErrUnopened = errors.New("the archive could not be opened")
+
+type unopened struct{ error }
+
+func (u unopened) Unwrap() error        { return u.error }
+func (u unopened) Is(target error) bool { return target == ErrUnopened }
+
+// Confirm proves once more that the archive has a file that was settled before: it
+// is the same archive, and the file stands there, with its size.
+func (in *Intake) Confirm(ctx context.Context, done Pushed) error {
+	return in.about(done.As, within(ctx, func(ctx context.Context) error {
+		v, err := in.archive.openWritable(ctx)
+		switch {
+		case err != nil:
+			return err
+		case v.id.ID != done.archive:
+			return fmt.Errorf("%w: it was exchanged for another one", ErrIdentity)
+		}
+		return v.stands(ctx, done)
+	}))
 }
 
 // Shut has the identity read again by the next file: after a failure nothing is
@@ -266,6 +290,7 @@ func (in *Intake) settle(ctx context.Context, parcels []*Parcel, each []error) e
 		return err
 	}
 	for i, p := range parcels {
+		p.done.archive = p.view.id.ID
 		if each[i] == nil && p.view.opts.VerifyPuts && p.done.size >= 0 {
 			each[i] = p.view.readBack(ctx, p.done.place, p.src)
 		}

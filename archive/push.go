@@ -28,8 +28,9 @@ type Pushed struct {
 	// stored as it is, for it is PostgreSQL's; somebody should know.
 	Walk wal.Walk
 
-	place string // where it lies in the store
-	size  int64  // what was written there; -1: it was found
+	archive string // the id of the one that has it
+	place   string // where it lies in the store
+	size    int64  // what was written there; -1: it was found
 }
 
 // Push stores a file durably. When it returns nil, the archive holds exactly

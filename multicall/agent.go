@@ -41,6 +41,7 @@ type agent struct {
 
 	mu     sync.Mutex // guards the rest
 	why    string     // why it ends; empty: it does not
+	killed bool       // it was told to end at once
 	ending chan struct{}
 	at     int // calls under way
 }

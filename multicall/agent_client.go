@@ -27,7 +27,7 @@ var errNoAgent = errors.New("no agent took it")
 
 // askAgent has the agent at a place push a file. errNoAgent if there is none, if it
 // declines, or goes away in the middle. Everything else is its answer.
-func (c *call) askAgent(ctx context.Context, id agentIdentity, place agentPlace, path string, patience time.Duration) error {
+func (c *call) askAgent(ctx context.Context, id agentIdentity, place agentPlace, path string) error {
 	digest, err := id.digest()
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNoAgent, err)
@@ -44,7 +44,10 @@ func (c *call) askAgent(ctx context.Context, id agentIdentity, place agentPlace,
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	req := agentRequest{Version: agentVersion, Build: buildID(), Config: digest, Op: opPush, Path: path, Patience: patience.Milliseconds()}
+	req := agentRequest{Version: agentVersion, Build: buildID(), Config: digest, Op: opPush, Path: path}
+	if end, bounded := ctx.Deadline(); bounded {
+		req.Patience = max(1, time.Until(end).Milliseconds())
+	}
 	if err := send(conn, req, silence); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("%w: %w", errNoAgent, err)
 	}
@@ -116,13 +119,13 @@ func (c *call) pushPlainly(ctx context.Context) error {
 	if err != nil {
 		return errNoAgent
 	}
-	ctx, cancel := untilStopping(ctx, id.pgdata)
+	ctx, cancel := untilStopping(ctx, id.pgdata, c.began)
 	defer cancel()
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(id.pgdata, path)
 	}
 	c.asked = id.place(getenv(c.environ, "PITR_AGENT_DIR"))
-	err = c.askAgent(ctx, id, c.asked, path, 0)
+	err = c.askAgent(ctx, id, c.asked, path)
 	if errors.Is(err, archive.ErrForeign) {
 		return errNoAgent // there is a case that an agent knows nothing of: neverBegan
 	}
@@ -165,20 +168,23 @@ func (c *call) agentFor(cfg Config, flags []string) (agentIdentity, agentPlace, 
 // throughAgent pushes a file by the agent, or if there is none by itself, and
 // then sees to it that the next call finds one.
 func (c *call) throughAgent(ctx context.Context, cfg Config, flags []string, path string, itself func(context.Context) error) error {
+	if pgdata := dataDirectory(cfg.PGData); pgdata != "" {
+		var stop context.CancelFunc
+		ctx, stop = untilStopping(ctx, pgdata, c.began)
+		defer stop()
+	}
+	ctx, cancel := cfg.withinPushTimeout(ctx, c.began)
+	defer cancel()
 	id, place, wanted := c.agentFor(cfg, flags)
 	if !wanted {
 		return itself(ctx)
 	}
-	ctx, stop := untilStopping(ctx, id.pgdata)
-	defer stop()
-	ctx, cancel := cfg.withinPushTimeout(ctx)
-	defer cancel()
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return err
 	}
 	if place != c.asked {
-		err := c.askAgent(ctx, id, place, absolute, cfg.PushTimeout)
+		err := c.askAgent(ctx, id, place, absolute)
 		if !errors.Is(err, errNoAgent) && !errors.Is(err, archive.ErrForeign) {
 			return err
 		}

@@ -39,6 +39,9 @@ func (a *agent) run(ctx context.Context) error {
 	for a.reason() == "" {
 		select {
 		case <-ctx.Done():
+			a.mu.Lock()
+			a.killed = true
+			a.mu.Unlock()
 			a.end(context.Cause(ctx).Error())
 		case <-a.ending:
 		case <-tick.C:
@@ -78,6 +81,13 @@ func (a *agent) end(why string) {
 	_ = a.listener.Close()
 }
 
+// interrupted tells whether it has to end at once.
+func (a *agent) interrupted() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.killed
+}
+
 func (a *agent) reason() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -102,7 +112,7 @@ func (a *agent) unwanted() string {
 	switch {
 	case errors.Is(err, pg.ErrNotRunning):
 		return "the server has ended"
-	case err == nil && !lives(p):
+	case err == nil && !lives(p, a.id.pgdata):
 		return "the server is gone"
 	}
 	return ""

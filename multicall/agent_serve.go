@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"time"
+
+	"pitr/archive"
 )
 
 // accept takes calls until the listener is closed.
@@ -67,13 +69,16 @@ func (a *agent) serve(ctx context.Context, conn *net.UnixConn) {
 		from.Scan()
 		close(gone)
 	}()
+	// A call does not wait for what outlives its time: it hears nothing any more.
+	overdue := time.After(a.patience(req) + 2*heartbeat)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
 		select {
+		case <-overdue:
+			return
 		case answer := <-done:
 			answer.Done = true
-			answer.Log = append(a.told.take(), answer.Log...)
 			if err := send(conn, answer, silence); err != nil {
 				a.told.putBack(answer.Log)
 			}
@@ -104,13 +109,21 @@ func (a *agent) answer(ctx context.Context, req agentRequest) agentAnswer {
 	if why := a.declines(req); why != "" {
 		return agentAnswer{Declined: why}
 	}
-	patience := a.cfg.PushTimeout
-	if req.Patience > 0 {
-		patience = min(patience, time.Duration(req.Patience)*time.Millisecond)
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("push_timeout of %s is over", a.cfg.PushTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, a.patience(req), fmt.Errorf("push_timeout of %s is over", a.cfg.PushTimeout))
 	defer cancel()
-	return agentAnswer{Errors: tellErrors(a.push(ctx, req.Path))}
+	err := a.push(ctx, req.Path)
+	if err != nil && a.interrupted() {
+		return agentAnswer{Declined: "it was told to end"} // the call ships by itself
+	}
+	return agentAnswer{Errors: tellErrors(err), Log: a.told.take()}
+}
+
+// patience is how long a call can wait.
+func (a *agent) patience(req agentRequest) time.Duration {
+	if req.Patience > 0 {
+		return min(a.cfg.PushTimeout, time.Duration(req.Patience)*time.Millisecond)
+	}
+	return a.cfg.PushTimeout
 }
 
 // declines is why a file is not for this agent. One that is out of date ends.
@@ -124,10 +137,23 @@ func (a *agent) declines(req agentRequest) string {
 		return "its configuration is another one"
 	case a.reason() != "":
 		return "it is ending"
+	case a.cluster != a.clusterNow():
+		a.end("the data directory is another cluster's now")
+		return "it serves another cluster"
 	case !sameDirectory(filepath.Dir(req.Path), filepath.Join(a.id.pgdata, "pg_wal")):
 		return "the file is not in pg_wal"
 	}
 	return ""
+}
+
+// clusterNow is the cluster in the data directory: after initdb or a restore in its
+// place it is another one.
+func (a *agent) clusterNow() archive.Cluster {
+	now, err := clusterOf(a.id.pgdata)
+	if err != nil {
+		return archive.Cluster{}
+	}
+	return now
 }
 
 func sameDirectory(one, other string) bool {
@@ -144,6 +170,9 @@ func sameDirectory(one, other string) bool {
 
 // push brings a file where it has to be.
 func (a *agent) push(ctx context.Context, path string) error {
+	if err := a.cfg.mustBeOnline(path); err != nil {
+		return err
+	}
 	f, err := openWAL(path)
 	if err != nil {
 		return err

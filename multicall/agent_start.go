@@ -6,10 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"syscall"
-	"time"
 
 	"pitr/backup/pg"
 )
@@ -75,7 +72,7 @@ func mayLeaveChild(pgdata string) error {
 		return err
 	case p.PID == 1:
 		return errors.New("the postmaster is process 1, and would adopt it")
-	case !lives(p):
+	case !lives(p, pgdata):
 		return errors.New("postmaster.pid names nobody that lives here")
 	case p.Stopping:
 		return errors.New("the server is stopping")
@@ -83,39 +80,16 @@ func mayLeaveChild(pgdata string) error {
 	return nil
 }
 
-// lives tells whether a postmaster is there: its process, and not another one
-// that got its number. In doubt it is.
-func lives(p pg.Postmaster) bool {
+// lives tells whether the postmaster of a data directory is there: its process, which
+// works in that directory, and not another one that got its number. In doubt it is.
+func lives(p pg.Postmaster, pgdata string) bool {
 	if errors.Is(syscall.Kill(p.PID, 0), syscall.ESRCH) {
 		return false
 	}
-	began, err := processStart(p.PID)
+	there, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", p.PID))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false
 	}
-	// postmaster.pid is written within the first second, and clocks are set.
-	return err != nil || began.Before(p.Started.Add(time.Minute))
-}
-
-// processStart is when a process began, by this machine's clock.
-func processStart(pid int) (time.Time, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return time.Time{}, err
-	}
-	system, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return time.Time{}, err
-	}
-	// The name may hold anything; what follows its last parenthesis is numbers,
-	// the twentieth of which is the start in ticks of 10 ms since the boot.
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	_, boot, _ := strings.Cut(string(system), "\nbtime ")
-	boot, _, _ = strings.Cut(boot, "\n")
-	seconds, err := strconv.ParseInt(boot, 10, 64)
-	if err != nil || len(fields) < 20 {
-		return time.Time{}, errors.New("/proc makes no sense")
-	}
-	ticks, err := strconv.ParseInt(fields[19], 10, 64)
-	return time.Unix(seconds, 0).Add(time.Duration(ticks) * 10 * time.Millisecond), err
+	here, herr := os.Stat(pgdata)
+	return err != nil || herr != nil || os.SameFile(there, here)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -294,12 +295,12 @@ func TestOnlyAWholeAnswerCounts(t *testing.T) {
 		fakeAgent(t, p, tt.serve)
 		var said strings.Builder
 		c := &call{name: "archive_command", stderr: &said, log: slog.New(slog.DiscardHandler)}
-		err := c.askAgent(t.Context(), agentIdentity{pgdata: "/data"}, p, "/data/pg_wal/x", time.Minute)
+		err := c.askAgent(t.Context(), agentIdentity{pgdata: "/data"}, p, "/data/pg_wal/x")
 		if tt.want == nil && err != nil || tt.want != nil && !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", what, err, tt.want)
 		}
 	}
-	err := new(call).askAgent(t.Context(), agentIdentity{}, agentPlace{dir: shortDir(t), key: "k"}, "x", 0)
+	err := new(call).askAgent(t.Context(), agentIdentity{}, agentPlace{dir: shortDir(t), key: "k"}, "x")
 	if !errors.Is(err, errNoAgent) {
 		t.Errorf("nobody there: %v", err)
 	}
@@ -313,7 +314,7 @@ func TestAnAgentsLogIsPrinted(t *testing.T) {
 	})
 	var said strings.Builder
 	c := &call{stderr: &said, log: slog.New(slog.DiscardHandler)}
-	if err := c.askAgent(t.Context(), agentIdentity{}, p, "x", 0); err != nil {
+	if err := c.askAgent(t.Context(), agentIdentity{}, p, "x"); err != nil {
 		t.Fatal(err)
 	}
 	if want := "agent: WARNING: a\nagent: b\\x1b[31m\n"; said.String() != want {
@@ -328,7 +329,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 	over := make(chan struct{})
 	fakeAgent(t, p, func(net.Conn) { cancel(errStopping); <-over })
 	c := &call{stderr: io.Discard, log: slog.New(slog.DiscardHandler)}
-	err := c.askAgent(ctx, agentIdentity{}, p, "x", 0)
+	err := c.askAgent(ctx, agentIdentity{}, p, "x")
 	close(over)
 	if !errors.Is(err, errStopping) || errors.Is(err, errNoAgent) {
 		t.Errorf("got %v, want %v and no second try", err, errStopping)
@@ -345,22 +346,32 @@ func postmaster(t *testing.T, pgdata string, pid int, started time.Time, status 
 }
 
 func TestAgentsAreStartedOnlyWhereThatIsSafe(t *testing.T) {
-	now := time.Now()
+	// Stands in for the postmaster: a process that works in the data directory.
+	server := func(dir string) int {
+		cmd := exec.Command("sleep", "60")
+		cmd.Dir, cmd.SysProcAttr = dir, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		runtime.LockOSThread()
+		t.Cleanup(runtime.UnlockOSThread)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd.Process.Pid
+	}
 	for what, tt := range map[string]struct {
-		pid     int
-		started time.Time
-		status  string
-		may     bool
+		pid    func(dir string) int
+		status string
+		may    bool
 	}{
-		"a server":                 {os.Getpid(), now, "ready", true},
-		"a standby":                {os.Getpid(), now, "standby", true},
-		"process 1":                {1, now, "ready", false},
-		"nobody":                   {1 << 22, now, "ready", false},
-		"a number that was reused": {os.Getpid(), now.Add(-time.Hour), "ready", false},
-		"a server that stops":      {os.Getpid(), now, "stopping", false},
+		"a server":                 {server, "ready", true},
+		"a standby":                {server, "standby", true},
+		"process 1":                {func(string) int { return 1 }, "ready", false},
+		"nobody":                   {func(string) int { return 1 << 22 }, "ready", false},
+		"a number that was reused": {func(string) int { return os.Getpid() }, "ready", false},
+		"a server that stops":      {server, "stopping", false},
 	} {
 		dir := t.TempDir()
-		postmaster(t, dir, tt.pid, tt.started, tt.status)
+		postmaster(t, dir, tt.pid(dir), time.Now(), tt.status)
 		if err := mayLeaveChild(dir); (err == nil) != tt.may {
 			t.Errorf("%s: got %v, want allowed: %v", what, err, tt.may)
 		}
@@ -370,11 +381,38 @@ func TestAgentsAreStartedOnlyWhereThatIsSafe(t *testing.T) {
 	}
 }
 
+// While a server stops, its calls together have as long as pg_ctl stop can wait.
+func TestStoppingServersDoNotWait(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	for _, tt := range []struct {
+		status string
+		told   time.Duration // before the call
+		want   time.Duration // 0: no end
+	}{
+		{"ready", 0, 0},
+		{"stopping", 0, stoppingPatience},
+		{"stopping", 2 * time.Second, stoppingPatience},
+		{"stopping", 8 * time.Second, 2 * time.Second},
+		{"stopping", time.Hour, stoppingLeast},
+		{"stopping", -time.Hour, stoppingPatience}, // the clock was set
+	} {
+		postmaster(t, dir, os.Getpid(), now, tt.status)
+		if err := os.Chtimes(filepath.Join(dir, "postmaster.pid"), now, now.Add(-tt.told)); err != nil {
+			t.Fatal(err)
+		}
+		end, stopping := stoppingEnd(dir, now)
+		if got := end.Sub(now).Round(time.Millisecond); stopping != (tt.want > 0) || stopping && got != tt.want {
+			t.Errorf("%s, told %s ago: %s, %v; want %s", tt.status, tt.told, got, stopping, tt.want)
+		}
+	}
+}
+
 func TestCallsEndWhenTheServerStops(t *testing.T) {
 	dir := t.TempDir()
 	postmaster(t, dir, os.Getpid(), time.Now(), "stopping")
 	began := time.Now()
-	ctx, cancel := untilStopping(t.Context(), dir)
+	ctx, cancel := untilStopping(t.Context(), dir, began)
 	defer cancel()
 	select {
 	case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -60,7 +61,7 @@ func (c *call) push(ctx context.Context, cfg Config, path string) error {
 		return err
 	}
 	defer f.Close()
-	ctx, cancel := cfg.withinPushTimeout(ctx)
+	ctx, cancel := cfg.withinPushTimeout(ctx, c.began)
 	defer cancel()
 	d := c.delivery(cfg, cluster)
 	if errors.Is(archive.Inspect(f.name, f, cluster), archive.ErrForeign) && d.neverBegan(ctx, f) {
@@ -98,8 +99,9 @@ func (c Config) mustBeOnline(path string) error {
 	return hint(fmt.Errorf("%s: %w", filepath.Base(path), ErrOffline), "pg_wal grows until it is online again")
 }
 
-func (c Config) withinPushTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, c.PushTimeout, fmt.Errorf("push_timeout of %s is over", c.PushTimeout))
+// withinPushTimeout bounds a call that has begun.
+func (c Config) withinPushTimeout(ctx context.Context, began time.Time) (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(ctx, began.Add(c.PushTimeout), fmt.Errorf("push_timeout of %s is over", c.PushTimeout))
 }
 
 // neverBegan tells whether a segment is what a promotion left that was

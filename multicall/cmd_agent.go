@@ -58,11 +58,24 @@ func (cmd *agentRunCmd) Run(s *session, c *call, flags *settingFlags) error {
 	if err != nil {
 		return err
 	}
-	a, release, err := c.newAgent(s.cfg, id, place)
+	// Read between two looks at it: what is compared later is what is in force.
+	before, err := id.digest()
+	if err != nil {
+		return err
+	}
+	cfg, err := c.loadConfig(flags)
+	if err != nil {
+		return err
+	}
+	a, release, err := c.newAgent(cfg, id, place)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if a.digest != before {
+		a.end("the configuration has changed")
+		return hint(errors.New("the configuration changed while it was read"), "begin again")
+	}
 	a.follows = cmd.UntilServerEnds
 	err = a.run(s.ctx)
 	if errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGTERM)) || errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGINT)) {

@@ -77,7 +77,7 @@ func (c *call) ship(ctx context.Context, cfg Config, path string) error {
 		return err
 	}
 	defer f.Close()
-	ctx, cancel := cfg.withinPushTimeout(ctx)
+	ctx, cancel := cfg.withinPushTimeout(ctx, c.began)
 	defer cancel()
 	s := c.shipper(cfg, cluster)
 	if errors.Is(archive.Inspect(f.name, f, cluster), archive.ErrForeign) && neverShipped(ctx, s, f) {

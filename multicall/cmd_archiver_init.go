@@ -71,7 +71,7 @@ func makeQueues(ctx context.Context, cfg Config) error {
 
 // initSlave makes the archive on a slave, unless it is there and fits.
 func (c *call) initSlave(ctx context.Context, cfg Config, slave string, cluster archive.Cluster) error {
-	ctx, cancel := cfg.withinPushTimeout(ctx)
+	ctx, cancel := cfg.withinPushTimeout(ctx, c.began)
 	defer cancel()
 	u := c.slaveURL(cfg, slave)
 	cfg.Layout = string(archive.Flat)

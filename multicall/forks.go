@@ -97,7 +97,7 @@ func (l lineage) parted(n wal.Name) bool {
 // writes: a standby follows whoever does, and so will a server that is not running.
 func lineageOf(pgdata string) (lineage, bool) {
 	p, err := pg.ReadPostmaster(pgdata)
-	if err != nil || !lives(p) || p.Stopping {
+	if err != nil || !lives(p, pgdata) || p.Stopping {
 		return lineage{}, false
 	}
 	c, err := wal.ReadControl(pgdata)

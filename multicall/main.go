@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // applet is a name under which the binary can be called.
@@ -46,6 +47,7 @@ type call struct {
 	log         *slog.Logger
 	level       *slog.LevelVar
 	connections connections
+	began       time.Time
 	// asked is the agent that was asked already.
 	asked agentPlace
 }
@@ -75,6 +77,7 @@ func mainWith(args []string, around surroundings) int {
 }
 
 func (c *call) start(a applet) int {
+	c.began = time.Now()
 	c.environ, c.stdout, c.stderr = os.Environ(), &output{w: os.Stdout}, os.Stderr
 	c.level = new(slog.LevelVar)
 	c.log = slog.New(newLineHandler(c.stderr, c.name, c.level))

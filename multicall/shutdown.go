@@ -3,48 +3,80 @@ package multicall
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"pitr/backup/pg"
 )
 
+// pg_ctl stop waits for archive_command: PostgreSQL makes three calls before it
+// ends, a second apart, and three more if it was told to in the middle of one.
 const (
 	// stoppingPatience is how long a call may take once the server is stopping.
-	// PostgreSQL makes three of them before it ends.
 	stoppingPatience = 5 * time.Second
+
+	// stoppingBudget is how long all of them may take, from when it was told to.
+	stoppingBudget = 10 * time.Second
+
+	// stoppingLeast is what a call has in any case.
+	stoppingLeast = 500 * time.Millisecond
 
 	// stoppingRound is how often that is looked at.
 	stoppingRound = 250 * time.Millisecond
 )
 
 // errStopping ends calls that keep a server from stopping.
-var errStopping = errors.New("the server is stopping, and 5s are over")
+var errStopping = errors.New("the server is stopping, and does not wait any longer")
 
-// untilStopping is a context that ends when the server of a data directory has been
-// stopping for stoppingPatience: pg_ctl stop waits for archive_command.
-func untilStopping(ctx context.Context, pgdata string) (context.Context, context.CancelFunc) {
+// untilStopping is a context for a call that has begun, which ends when the server
+// of a data directory is stopping and has waited long enough.
+func untilStopping(ctx context.Context, pgdata string, began time.Time) (context.Context, context.CancelFunc) {
+	if end, stopping := stoppingEnd(pgdata, began); stopping {
+		return context.WithDeadlineCause(ctx, end, errStopping)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	began := time.Now()
-	stopping := false
-	var timer *time.Timer
-	ready := make(chan struct{})
-	timer = time.AfterFunc(2*stoppingRound, func() {
-		<-ready
-		if !stopping {
-			p, err := pg.ReadPostmaster(pgdata)
-			stopping = err == nil && p.Stopping
-			if stopping && time.Since(began) > 4*stoppingRound {
-				began = time.Now() // it was told to in the middle of this call
+	go func() {
+		tick := time.NewTicker(stoppingRound)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				// Told to in the middle of this call: it has its time from now on.
+				if end, stopping := stoppingEnd(pgdata, now); stopping {
+					select {
+					case <-ctx.Done():
+					case <-time.After(time.Until(end)):
+						cancel(errStopping)
+					}
+					return
+				}
 			}
 		}
-		if stopping && time.Since(began) >= stoppingPatience {
-			cancel(errStopping)
-			return
-		}
-		if ctx.Err() == nil {
-			timer.Reset(stoppingRound)
-		}
-	})
-	close(ready)
-	return ctx, func() { timer.Stop(); cancel(nil) }
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// stoppingEnd is when a call that began at some time has to end, if the server is
+// stopping.
+func stoppingEnd(pgdata string, began time.Time) (time.Time, bool) {
+	p, err := pg.ReadPostmaster(pgdata)
+	if err != nil || !p.Stopping {
+		return time.Time{}, false
+	}
+	told := began
+	// That it is stopping is the last thing that is written there.
+	if info, err := os.Stat(filepath.Join(pgdata, "postmaster.pid")); err == nil && info.ModTime().Before(began) {
+		told = info.ModTime()
+	}
+	end := began.Add(stoppingPatience)
+	if all := told.Add(stoppingBudget); all.Before(end) {
+		end = all
+	}
+	if least := began.Add(stoppingLeast); end.Before(least) {
+		end = least
+	}
+	return end, true
 }

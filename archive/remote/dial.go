@@ -225,7 +225,7 @@ func (d *dialling) openSFTP(r io.Reader, w io.WriteCloser) (*session, error) {
 	d.step("")
 	offers := func(extension string) bool { _, ok := client.HasExtension(extension); return ok }
 	s := &session{
-		client: client, links: d.links, steps: d.steps, lost: make(chan struct{}), chunk: safeChunk, arrived: arrived,
+		client: client, links: d.links, steps: d.steps, lost: make(chan struct{}), chunk: safeChunk, patience: d.f.opts.Timeout, arrived: arrived,
 		sync: offers("fsync@openssh.com"), link: offers("hardlink@openssh.com"), space: offers("statvfs@openssh.com"),
 	}
 	if offers("limits@openssh.com") {

@@ -24,6 +24,7 @@ type counter struct {
 	r     io.Reader
 	names atomic.Int64 // since the listing began
 	bytes atomic.Int64 // of packets with names
+	all   atomic.Int64 // bytes that have come, ever
 
 	head [13]byte // of a packet: length, type, id, number of names
 	have int      // how many bytes of head are there
@@ -35,6 +36,7 @@ const packetOfNames = 104 // SSH_FXP_NAME
 // Read reads, and fails when there are too many names.
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
+	c.all.Add(int64(n))
 	c.see(p[:n])
 	if c.names.Load() > mostListed || c.bytes.Load() > mostListedBytes {
 		return 0, errEndless

@@ -18,7 +18,8 @@ type session struct {
 	links  *links
 	// sync, link, space: whether the server offers them.
 	sync, link, space bool
-	chunk             int // bytes of content in one packet
+	chunk             int           // bytes of content in one packet
+	patience          time.Duration // ssh_timeout
 	steps             []Step
 
 	lost  chan struct{} // closed when the connection has ended
@@ -306,6 +307,7 @@ func wait[T any](ctx context.Context, s *session, op func(*session) (T, error), 
 		v   T
 		err error
 	}
+	began, heard := time.Now(), s.arrived.all.Load()
 	done := make(chan result, 1)
 	go func() {
 		// What the library makes of a server that lies may be a panic.
@@ -327,5 +329,10 @@ func wait[T any](ctx context.Context, s *session, op func(*session) (T, error), 
 			late(r.v)
 		}
 	}()
+	if s.arrived.all.Load() == heard && time.Since(began) >= s.patience {
+		// Its sshd may live, and answer keepalives: whoever is behind it does
+		// not. The next operation has a connection of its own.
+		s.background(func() { _ = s.close() })
+	}
 	return none, context.Cause(ctx)
 }

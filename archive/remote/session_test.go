@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,5 +270,38 @@ func TestClosedIsClosed(t *testing.T) {
 	}
 	if err := reach(t, f); !errors.Is(err, fs.ErrClosed) {
 		t.Errorf("got %v, want %v", err, fs.ErrClosed)
+	}
+}
+
+// A server behind a live sshd that says nothing more is given up with the operation
+// that waited for it: a keepalive proves nothing of it.
+func TestAMuteServerIsLeftBehind(t *testing.T) {
+	var came atomic.Int64
+	served := 0
+	s := newServer(t, func(ch ssh.Channel) error {
+		if served++; served == 1 {
+			return faulty(fault{request: lost, answer: passes, stall: true}, 3, nil, &came)(ch)
+		}
+		return openSSH(ch)
+	})
+	const patience = 300 * time.Millisecond
+	f := s.newFS(func(o *Options) { o.Timeout = patience })
+	var failed int
+	for try := 0; ; try++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+		_, err := f.Stat(ctx, ".")
+		cancel()
+		if err == nil && failed > 0 {
+			break // over another connection
+		}
+		if err != nil {
+			failed++
+		}
+		if try > 20 {
+			t.Fatalf("after %d operations that failed, it still waits for the server that is mute", failed)
+		}
+	}
+	if failed > 2 {
+		t.Errorf("%d operations failed, want one or two", failed)
 	}
 }

@@ -68,6 +68,10 @@ const (
 	// lead is how many files are ahead of the last one that was asked for.
 	lead = 32
 
+	// fresh is for how long an archive is believed to have what it had: after
+	// that it is asked again, before a file is answered for.
+	fresh = 10 * time.Second
+
 	// listed is how many names are read of those that wait.
 	listed = 256
 )
@@ -212,11 +216,13 @@ type item struct {
 	file  File
 	facts any
 
-	enc   *archive.Encoding
-	steps []chan step   // of each way: the parcel, when it is staged
-	done  chan struct{} // closed when every way has an answer
+	enc    *archive.Encoding
+	steps  []chan step               // of each way: the parcel, when it is staged
+	cancel []context.CancelCauseFunc // of each way: ends the staging
+	done   chan struct{}             // closed when every way has an answer
 
 	mu     sync.Mutex // guards the rest
+	at     time.Time  // when it was done
 	open   int        // ways without an answer
 	pushed []archive.Pushed
 	errs   []error
@@ -236,8 +242,16 @@ func (it *item) answer(i int, done archive.Pushed, err error) {
 	it.pushed[i], it.errs[i] = done, err
 	it.open--
 	last := it.open == 0
+	if last {
+		it.at = time.Now()
+	}
 	it.mu.Unlock()
 	if last {
+		for _, cancel := range it.cancel {
+			if cancel != nil {
+				cancel(nil)
+			}
+		}
 		it.enc.Stop()
 		// Of a file that was read: nothing can be lost any more.
 		_ = it.file.Close()
@@ -252,6 +266,14 @@ func (it *item) isDone() bool {
 	default:
 		return false
 	}
+}
+
+// isOld tells whether the archives must be asked again before anybody is told that
+// they have it.
+func (it *item) isOld() bool {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	return time.Since(it.at) >= fresh
 }
 
 func (it *item) hasFailed() bool {

@@ -29,6 +29,8 @@ type pgWAL struct {
 	files map[wal.Name]pgFile
 	ready []wal.Name
 	open  int // files that nobody has closed
+	// unreadable cannot be opened.
+	unreadable wal.Name
 }
 
 type pgFile struct {
@@ -73,6 +75,9 @@ func (w *pgWAL) Open(name wal.Name) (ship.File, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f, ok := w.files[name]
+	if name == w.unreadable {
+		return nil, &fs.PathError{Op: "open", Path: name.String(), Err: fs.ErrPermission}
+	}
 	if !ok {
 		return nil, &fs.PathError{Op: "open", Path: name.String(), Err: fs.ErrNotExist}
 	}
@@ -495,4 +500,181 @@ func TestAheadOutlivesItsCaller(t *testing.T) {
 		}
 		synctest.Wait()
 	})
+}
+
+// narrow is a disk whose line takes so long for each file of 1 MB, shared by all that
+// are sent at a time.
+type narrow struct {
+	files.FS
+	each time.Duration
+	line chan struct{}
+}
+
+type narrowFile struct {
+	files.File
+	s *narrow
+}
+
+func (s *narrow) Create(ctx context.Context, name string) (files.File, error) {
+	f, err := s.FS.Create(ctx, name)
+	return narrowFile{f, s}, err
+}
+
+func (f narrowFile) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), 16<<10)
+		f.s.line <- struct{}{}
+		time.Sleep(f.s.each * time.Duration(n) / (1 << 20))
+		<-f.s.line
+		rest = rest[n:]
+	}
+	return f.File.Write(p)
+}
+
+// A line on which a file takes a good part of push_timeout is not shared by so many
+// that none arrives in time.
+func TestAheadKeepsToWhatTheLineCarries(t *testing.T) {
+	for _, each := range []time.Duration{100 * time.Millisecond, 6 * time.Second, 12 * time.Second, 20 * time.Second, 40 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			all := segments(0x10, 25, 1)
+			disk := &narrow{FS: treeSite(t, form{archive.Flat, archive.None}), each: each, line: make(chan struct{}, 1)}
+			w := newPGWAL(all...)
+			a := pushAhead(t, w, disk)
+			began := time.Now()
+			for _, f := range all {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // push_timeout
+				if _, err := a.Push(ctx, f.name); err != nil {
+					t.Errorf("%s a file: %s: %v", each, f.name, err)
+				}
+				cancel()
+				w.done(f.name)
+			}
+			if took, want := time.Since(began), each*time.Duration(len(all)); took > want*3/2+time.Minute {
+				t.Errorf("%s a file: %d took %s, one by one they take %s", each, len(all), took, want)
+			}
+			a.Close(t.Context())
+			synctest.Wait()
+		})
+	}
+}
+
+// What was settled a while ago is asked for again before it is answered for.
+func TestAheadDoesNotTrustItsMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := segments(0x10, 5, 1)
+		old := treeSite(t, forms[0])
+		swap := &swapped{}
+		swap.set(old)
+		w := newPGWAL(all...)
+		a := pushAhead(t, w, swap)
+		if _, err := a.Push(t.Context(), all[0].name); err != nil {
+			t.Fatal(err)
+		}
+		w.done(all[0].name)
+		a.Idle(t.Context())
+		time.Sleep(time.Minute)
+		// The archive's host is set back, or another archive stands in its place.
+		fresh := treeSite(t, forms[0])
+		swap.set(fresh)
+		if got, err := archiver(t, a, w, all[1:]); err != nil {
+			t.Errorf("%d files, then %v", len(got), err)
+		}
+		wantArchived(t, fresh, all[1:]...)
+		a.Close(t.Context())
+		synctest.Wait()
+	})
+}
+
+// swapped is a disk in whose place another one can be put.
+type swapped struct {
+	mu sync.Mutex // guards FS
+	files.FS
+}
+
+func (s *swapped) set(fsys files.FS) { s.mu.Lock(); defer s.mu.Unlock(); s.FS = fsys }
+func (s *swapped) now() files.FS     { s.mu.Lock(); defer s.mu.Unlock(); return s.FS }
+
+func (s *swapped) Create(ctx context.Context, n string) (files.File, error) {
+	return s.now().Create(ctx, n)
+}
+func (s *swapped) Open(ctx context.Context, n string) (files.Object, error) {
+	return s.now().Open(ctx, n)
+}
+func (s *swapped) Stat(ctx context.Context, n string) (fs.FileInfo, error) {
+	return s.now().Stat(ctx, n)
+}
+func (s *swapped) ReadDir(ctx context.Context, n string) ([]fs.DirEntry, error) {
+	return s.now().ReadDir(ctx, n)
+}
+func (s *swapped) Mkdir(ctx context.Context, n string) error { return s.now().Mkdir(ctx, n) }
+func (s *swapped) Publish(ctx context.Context, from, to string) error {
+	return s.now().Publish(ctx, from, to)
+}
+func (s *swapped) Remove(ctx context.Context, n string) error { return s.now().Remove(ctx, n) }
+func (s *swapped) Sync(ctx context.Context, n string) error   { return s.now().Sync(ctx, n) }
+
+// A mark without a file is passed over; a file that cannot be read is not.
+func TestAheadLeavesNoHoleBehindAFileItCannotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := segments(0x10, 10, 1)
+		s := newSite(t)
+		w := newPGWAL(all...)
+		w.mu.Lock()
+		delete(w.files, all[2].name)
+		w.unreadable = all[5].name
+		w.mu.Unlock()
+		a := pushAhead(t, w, s)
+		if _, err := a.Push(t.Context(), all[0].name); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // it would not come back from a loop without end
+		if got, want := s.order(), names(slices.Concat(all[:2], all[3:5])); !slices.Equal(got, want) {
+			t.Errorf("published %q, want %q", got, want)
+		}
+		if _, err := a.Push(t.Context(), all[5].name); !errors.Is(err, fs.ErrPermission) {
+			t.Errorf("got %v, want %v", err, fs.ErrPermission)
+		}
+		a.Close(t.Context())
+		synctest.Wait()
+	})
+}
+
+// A removal that hangs keeps nobody.
+func TestAheadDoesNotWaitForRemovals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, others := segments(0x10, 6, 1), segments(0x10, 6, 2)
+		disk := &stuckRemovals{FS: treeSite(t, forms[0])}
+		if _, err := archiveAt(disk).Push(t.Context(), others[0].name, bytes.NewReader(others[0].content)); err != nil {
+			t.Fatal(err)
+		}
+		w := newPGWAL(all...)
+		a := pushAhead(t, w, disk)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			if _, err := a.Push(ctx, all[0].name); !errors.Is(err, archive.ErrConflict) {
+				t.Errorf("got %v, want a conflict", err)
+			}
+			cancel()
+		}
+		a.Close(t.Context())
+		close(disk.release())
+		synctest.Wait()
+	})
+}
+
+// stuckRemovals never comes back from removing something.
+type stuckRemovals struct {
+	files.FS
+	once sync.Once
+	end  chan struct{}
+}
+
+func (s *stuckRemovals) release() chan struct{} {
+	s.once.Do(func() { s.end = make(chan struct{}) })
+	return s.end
+}
+
+func (s *stuckRemovals) Remove(ctx context.Context, name string) error {
+	<-s.release()
+	return s.FS.Remove(ctx, name)
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
+	"time"
 
 	"pitr/archive"
 	"pitr/archive/wal"
@@ -47,7 +49,10 @@ func (a *Ahead) begin(name wal.Name, f File) *convoy {
 
 func (l *convoy) newItem(name wal.Name, f File) *item {
 	n := len(l.tracks)
-	it := &item{name: name, file: f, facts: f.Facts(), done: make(chan struct{}), open: n, pushed: make([]archive.Pushed, n), errs: make([]error, n)}
+	it := &item{
+		name: name, file: f, facts: f.Facts(), done: make(chan struct{}), open: n,
+		cancel: make([]context.CancelCauseFunc, n), pushed: make([]archive.Pushed, n), errs: make([]error, n),
+	}
 	for range l.tracks {
 		it.steps = append(it.steps, make(chan step, 1))
 	}
@@ -123,7 +128,7 @@ func (l *convoy) take(name wal.Name, facts any) *item {
 		if it.name != name {
 			continue
 		}
-		if it.facts != facts || it.isDone() && it.hasFailed() {
+		if it.facts != facts || it.isDone() && (it.hasFailed() || it.isOld()) {
 			return nil
 		}
 		l.items = l.items[i:]
@@ -170,10 +175,15 @@ func (l *convoy) feed(last wal.Name) {
 			continue
 		}
 		f, err := l.WAL.Open(names[0])
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			// PostgreSQL leaves the mark of a file that is gone, and passes over it.
-			names = names[1:]
+			last, names = names[0], names[1:]
 			continue
+		case err != nil:
+			// Whoever goes past it leaves a hole. It is told when it is asked for.
+			l.Log.Debug("a file that waits cannot be opened", "file", names[0], "error", err)
+			return
 		}
 		it := l.newItem(names[0], f)
 		last, names = names[0], names[1:]
@@ -186,9 +196,13 @@ func (l *convoy) feed(last wal.Name) {
 
 // room tells whether one more file may be on its way.
 func (l *convoy) room() bool {
+	most := width
+	for _, t := range l.tracks {
+		most = min(most, t.way.width(l.Budget))
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.items) <= lead && l.underway() < width
+	return len(l.items) <= lead && l.underway() < most
 }
 
 // launch begins to stage a file for every archive.
@@ -200,15 +214,21 @@ func (l *convoy) launch(it *item) {
 	var wanted archive.Set
 	stage := make([]func(), len(l.tracks))
 	for i, t := range l.tracks {
-		if s, settled := t.already(it); settled {
-			it.steps[i] <- s
+		if err := t.way.down(); err != nil {
+			it.steps[i] <- step{err: fmt.Errorf("push %s: archive %s: %w", it.name, t.way.Archive.Name(), err)}
+			continue
+		}
+		ctx, cancel := context.WithCancelCause(l.ctx)
+		it.cancel[i] = cancel
+		if s, ok := t.way.has(it); ok {
+			stage[i] = func() { t.recall(ctx, it, s) }
 			continue
 		}
 		compresses := t.way.Intake.Compresses()
 		if compresses {
 			wanted = append(wanted, t.way.Archive)
 		}
-		stage[i] = func() { t.stage(it, compresses) }
+		stage[i] = func() { it.steps[i] <- t.stage(ctx, it, compresses) }
 	}
 	it.enc = wanted.Encode(l.ctx, it.name, it.file)
 	for i, t := range l.tracks {
@@ -234,46 +254,73 @@ type arrival struct {
 	parcel *archive.Parcel
 }
 
-// already answers what need not be staged: the archive has it, or is down.
-func (t *track) already(it *item) (step, bool) {
-	if done, ok := t.way.has(it); ok {
-		return step{has: &done}, true
+// recall answers for a file that the archive has, from memory if that is fresh.
+func (t *track) recall(ctx context.Context, it *item, s settled) {
+	if time.Since(s.at) >= fresh {
+		if err := t.way.Intake.Confirm(ctx, s.done); err != nil {
+			t.Log.Warn("the archive does not have any more what was stored there", "archive", t.way.Archive.Name(), "file", it.name, "reason", err)
+			t.way.forget()
+			it.steps[t.i] <- t.stage(ctx, it, false)
+			return
+		}
 	}
-	if err := t.way.down(); err != nil {
-		return step{err: fmt.Errorf("push %s: archive %s: %w", it.name, t.way.Archive.Name(), err)}, true
-	}
-	return step{}, false
+	it.steps[t.i] <- step{has: &s.done}
 }
 
-func (t *track) stage(it *item, compresses bool) {
-	ctx, cancel := t.within(t.ctx)
-	defer cancel()
+func (t *track) stage(ctx context.Context, it *item, compresses bool) step {
 	enc := it.enc
 	if !compresses {
 		enc = nil
 	}
-	began := t.way.now()
+	began := t.way.enter()
 	parcel, err := t.way.Intake.Stage(ctx, it.name, it.file, enc)
-	t.way.took(began, err)
-	it.steps[t.i] <- step{parcel: parcel, err: err}
+	t.way.leave(began, err)
+	return step{parcel: parcel, err: err}
+}
+
+// errBudget says that a step of a file took longer than Budget.
+var errBudget = errors.New("no success in time")
+
+func (l *convoy) overBudget() error {
+	return fmt.Errorf("%w: push_timeout of %s is over", errBudget, l.Budget)
 }
 
 // within bounds a step.
 func (l *convoy) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, l.Budget, fmt.Errorf("push_timeout of %s is over", l.Budget))
+	return context.WithTimeoutCause(ctx, l.Budget, l.overBudget())
+}
+
+// staged waits for a file that has come to its turn. Its time begins now: what
+// lies behind others on a slow line has it later.
+func (t *track) staged(it *item) step {
+	if cancel := it.cancel[t.i]; cancel != nil {
+		over := time.AfterFunc(t.Budget, func() { cancel(t.overBudget()) })
+		defer over.Stop()
+	}
+	return <-it.steps[t.i]
+}
+
+// drop gives a staged file up, and waits for nobody: its name is nothing that
+// counts, and what stays is swept later.
+func (t *track) drop(p *archive.Parcel) {
+	go func() {
+		ctx, cancel := t.within(context.WithoutCancel(t.ctx))
+		defer cancel()
+		p.Drop(ctx)
+	}()
 }
 
 // publish gives the files their names, one after the other, until one fails.
 func (t *track) publish() {
 	defer close(t.settling)
 	for it := range t.items {
-		s := <-it.steps[t.i]
+		s := t.staged(it)
 		switch {
 		case s.has != nil:
 			it.answer(t.i, *s.has, nil)
 			continue
 		case s.err == nil && (t.ctx.Err() != nil || t.way.stopped(t.convoy)):
-			s.parcel.Drop(context.WithoutCancel(t.ctx))
+			t.drop(s.parcel)
 			s.err = errBehind
 		case s.err == nil:
 			s.err = t.name(s.parcel)

@@ -21,7 +21,9 @@ type way struct {
 	mu      sync.Mutex // guards the rest
 	settled []settled  // the last files that it has
 	is      WayState
-	ended   *convoy // the convoy that has failed in it
+	ended   *convoy       // the convoy that has failed in it
+	staging int           // files that are being staged
+	pace    time.Duration // what one of them takes alone; 0: nobody knows
 	probing bool
 }
 
@@ -30,6 +32,7 @@ type settled struct {
 	name  wal.Name
 	facts any
 	done  archive.Pushed
+	at    time.Time
 }
 
 // WayState is what an archive was last.
@@ -59,25 +62,32 @@ func (w *way) state() WayState {
 	return w.is
 }
 
-// has returns what the archive said of a file that it has. It remembers those that
-// may be ahead of PostgreSQL, so that a failure of another archive does not make
-// this one compare them all again.
-func (w *way) has(it *item) (archive.Pushed, bool) {
+// has returns a file that the archive has. It remembers those that may be ahead of
+// PostgreSQL, so that a failure of another archive does not make this one compare
+// them all again.
+func (w *way) has(it *item) (settled, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.settled {
 		if s.name == it.name && s.facts == it.facts {
-			return s.done, true
+			return s, true
 		}
 	}
-	return archive.Pushed{}, false
+	return settled{}, false
+}
+
+// forget takes nothing for granted any more.
+func (w *way) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.settled = nil
 }
 
 func (w *way) remember(it *item, done archive.Pushed) {
 	const most = lead + width
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.settled = append(w.settled, settled{it.name, it.facts, done})
+	w.settled = append(w.settled, settled{it.name, it.facts, done, w.now()})
 	w.settled = w.settled[max(0, len(w.settled)-most):]
 	w.is.Last, w.is.LastAt, w.is.Failing = it.name, w.now(), false
 }
@@ -88,7 +98,7 @@ func (w *way) stop(l *convoy, name wal.Name, err error) {
 	w.Intake.Shut()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.ended != l && !errors.Is(err, errBehind) {
+	if w.ended != l && !errors.Is(err, errBehind) && !errors.Is(err, errDown) {
 		w.is.Err, w.is.ErrFile, w.is.ErrAt, w.is.Failing = err, name, w.now(), true
 	}
 	w.ended = l
@@ -100,10 +110,46 @@ func (w *way) stopped(l *convoy) bool {
 	return w.ended == l
 }
 
-// took notes an archive that was silent until it failed, and has it probed.
+// enter counts a file that begins to be staged.
+func (w *way) enter() (began time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.staging++
+	return w.now()
+}
+
+// leave notes how long a file would have taken alone, and what it came to.
+func (w *way) leave(began time.Time, err error) {
+	took := w.now().Sub(began)
+	w.mu.Lock()
+	alone := took / time.Duration(w.staging)
+	w.staging--
+	switch {
+	case errors.Is(err, errBudget):
+		w.pace = w.ahead.Budget
+	case err == nil:
+		w.pace = (w.pace + alone) / 2
+	}
+	w.mu.Unlock()
+	w.took(began, err)
+}
+
+// width is how many files may be on their way at a time: so many that the one
+// whose turn it is has the line to itself for long enough.
+func (w *way) width(budget time.Duration) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pace == 0 {
+		return 1 // until it is known
+	}
+	return int(min(width, max(1, budget/4/w.pace)))
+}
+
+// took notes an archive that has kept silent for the whole of a step's time, or
+// for most of ssh_timeout when it was to be opened, and has it probed.
 func (w *way) took(began time.Time, err error) {
-	silent := min(w.ahead.Budget, w.ahead.Patience) / 2
-	if err == nil || w.now().Sub(began) < silent || needsSomebody(err) || errors.Is(err, errBehind) || errors.Is(err, context.Canceled) {
+	silent := w.now().Sub(began) >= min(w.ahead.Budget, w.ahead.Patience)/2 && errors.Is(err, archive.ErrUnopened)
+	if !silent && !errors.Is(err, errBudget) || needsSomebody(err) {
 		return
 	}
 	w.mu.Lock()
@@ -125,8 +171,11 @@ func (w *way) down() error {
 	if w.is.Down.IsZero() {
 		return nil
 	}
-	return fmt.Errorf("it has not answered since %s: %w", w.is.Down.Format(time.TimeOnly), w.is.Err)
+	return fmt.Errorf("%w since %s: %w", errDown, w.is.Down.Format(time.TimeOnly), w.is.Err)
 }
+
+// errDown is the answer to files that an archive is not asked for.
+var errDown = errors.New("it has not answered")
 
 // probe asks an archive that is down for its identity, until it answers anything.
 func (w *way) probe() {
