@@ -46,6 +46,7 @@ type Archive struct {
 		mu   sync.Mutex // guards made
 		made *codec.Encoder
 	}
+	shelf shelf
 }
 
 // New returns the archive in a store. name is how messages call it: its URL.

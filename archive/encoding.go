@@ -30,8 +30,39 @@ type Encoding struct {
 	held  int        // bytes in parts
 	ended bool
 	err   error // how; nil is a good end
-	shelf []part
+	shelf *shelf
+	loose bool // somebody who was left behind may still be reading a part
 	open  []*share
+}
+
+// shelf keeps parts that nobody uses, from one file to the next.
+type shelf struct {
+	mu    sync.Mutex // guards parts
+	parts []part
+}
+
+// mostShelved bounds it: about what the files that are encoded at a time hold.
+const mostShelved = 8
+
+func (s *shelf) take() part {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.parts)
+	if n == 0 {
+		return new(bytes.Buffer)
+	}
+	p := s.parts[n-1]
+	s.parts = s.parts[:n-1]
+	p.Reset()
+	return p
+}
+
+func (s *shelf) put(p part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.parts) < mostShelved {
+		s.parts = append(s.parts, p)
+	}
 }
 
 // part is one piece of the encoded file.
@@ -44,6 +75,7 @@ type share struct {
 	next    int  // the number of the part that comes next
 	claimed bool // some archive has it
 	used    bool // and has begun to write it
+	writes  bool // is writing a part at this moment
 }
 
 // Encode begins to encode a file for several archives of the set. It is nil for
@@ -54,7 +86,7 @@ func (s Set) Encode(ctx context.Context, name wal.Name, src Source) *Encoding {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	e := &Encoding{cancel: cancel}
+	e := &Encoding{cancel: cancel, shelf: &s[0].shelf}
 	e.moved.L = &e.mu
 	for range s {
 		e.open = append(e.open, &share{of: e})
@@ -137,6 +169,7 @@ func (s *share) leave() {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
 	s.of.open = slices.DeleteFunc(s.of.open, func(o *share) bool { return o == s })
+	s.of.loose = s.of.loose || s.writes
 	if len(s.of.open) == 0 {
 		s.of.cancel()
 	}
@@ -151,6 +184,9 @@ func (e *Encoding) Stop() {
 	e.cancel()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for _, s := range e.open {
+		e.loose = e.loose || s.writes
+	}
 	e.open = nil
 	e.trim()
 	for !e.ended {
@@ -173,7 +209,9 @@ func (e *Encoding) trim() {
 	}
 	for ; e.first < least; e.first++ {
 		e.held -= e.parts[0].Len()
-		e.shelf = append(e.shelf, e.parts[0])
+		if !e.loose {
+			e.shelf.put(e.parts[0])
+		}
 		e.parts = e.parts[1:]
 	}
 	e.moved.Broadcast()
@@ -190,22 +228,11 @@ func (e *Encoding) Write(p []byte) (int, error) {
 	if len(e.open) == 0 {
 		return 0, context.Canceled
 	}
-	kept := e.fresh()
+	kept := e.shelf.take()
 	kept.Write(p)
 	e.parts, e.held = append(e.parts, kept), e.held+len(p)
 	e.moved.Broadcast()
 	return len(p), nil
-}
-
-// fresh is an empty part, a used one if there is one.
-func (e *Encoding) fresh() part {
-	if n := len(e.shelf); n > 0 {
-		p := e.shelf[n-1]
-		e.shelf = e.shelf[:n-1]
-		p.Reset()
-		return p
-	}
-	return new(bytes.Buffer)
 }
 
 // writeTo writes everything to w, as it comes.
@@ -237,6 +264,7 @@ func (s *share) part() ([]byte, error) {
 		case !slices.Contains(e.open, s):
 			return nil, context.Canceled
 		case at < len(e.parts):
+			s.writes = true
 			return e.parts[at].Bytes(), nil
 		case e.ended && e.err != nil:
 			return nil, e.err
@@ -252,5 +280,6 @@ func (s *share) had() {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
 	s.next++
+	s.writes = false
 	s.of.trim()
 }

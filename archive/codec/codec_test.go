@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"testing"
 	"testing/iotest"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // sample is n bytes that compress about as well as WAL does.
@@ -227,5 +229,48 @@ func BenchmarkDecode(b *testing.B) {
 		if err := r.Decode(b.Context(), io.Discard); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// However many files share an encoder, each comes out as if it were alone.
+func TestFilesThatShareAnEncoderAreEncodedAlike(t *testing.T) {
+	e, err := NewEncoder(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := make([]byte, 3*frameSize+17)
+	for i := range content {
+		content[i] = byte(i >> 7 * i)
+	}
+	var alone bytes.Buffer
+	if _, err := e.Encode(t.Context(), &alone, bytes.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	var all errgroup.Group
+	for range 4 * atOnce {
+		all.Go(func() error {
+			var b bytes.Buffer
+			d, err := e.Encode(t.Context(), &b, bytes.NewReader(content))
+			if err == nil && (!bytes.Equal(b.Bytes(), alone.Bytes()) || d.Length != int64(len(content))) {
+				err = errors.New("it came out otherwise")
+			}
+			return err
+		})
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
+	}
+	// A source that fails, and one whose reader has gone.
+	release := make(chan struct{})
+	go func() { e.slots <- struct{}{}; close(release) }()
+	<-release
+	broken := errors.New("broken")
+	if _, err := e.Encode(t.Context(), io.Discard, iotest.ErrReader(broken)); !errors.Is(err, broken) {
+		t.Errorf("got %v, want %v", err, broken)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(broken)
+	if _, err := e.Encode(ctx, io.Discard, bytes.NewReader(content)); !errors.Is(err, broken) {
+		t.Errorf("got %v, want %v", err, broken)
 	}
 }

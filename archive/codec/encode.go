@@ -19,9 +19,11 @@ import (
 // again. Goroutines may share it: then atOnce of them get on, and share its
 // inFlight compressors.
 type Encoder struct {
-	zstd   *zstd.Encoder
-	frames sync.Pool     // of *frame
-	slots  chan struct{} // one is filled by each file being encoded
+	zstd  *zstd.Encoder
+	slots chan struct{} // one is filled by each file being encoded
+
+	mu     sync.Mutex // guards frames
+	frames []*frame   // that nobody uses
 }
 
 // NewEncoder returns an encoder for a Zstandard level from 1 (fast) to 19
@@ -37,7 +39,7 @@ func NewEncoder(level int) (*Encoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("zstd level %d: %w", level, err)
 	}
-	return &Encoder{zstd: z, slots: make(chan struct{}, atOnce), frames: sync.Pool{New: func() any { return &frame{raw: make([]byte, frameSize)} }}}, nil
+	return &Encoder{zstd: z, slots: make(chan struct{}, atOnce)}, nil
 }
 
 // frame is one piece of a file on its way through the encoder.
@@ -57,12 +59,19 @@ func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Dig
 	case <-ctx.Done():
 		return Digest{}, context.Cause(ctx)
 	}
+	if len(e.slots) > 1 {
+		return e.encodeAlone(ctx, dst, src)
+	}
+	table, err := newTableWriter(dst)
+	if err != nil {
+		return Digest{}, err
+	}
 	sum := digester{hash: sha256.New()}
 	ordered := make(chan *frame, inFlight-1)
 	free := make(chan *frame, inFlight+1)
 	for range inFlight + 1 {
-		f := e.frames.Get().(*frame)
-		defer e.frames.Put(f) // when nobody uses it any more: Wait is behind us
+		f := e.frame()
+		defer e.putBack(f) // when nobody uses it any more: Wait is behind us
 		free <- f
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -70,7 +79,6 @@ func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Dig
 		defer close(ordered)
 		return e.split(gctx, g, io.TeeReader(src, &sum), free, ordered)
 	})
-	table := &tableWriter{dst: dst}
 	g.Go(func() error { return table.writeFrames(gctx, ordered, free) })
 	if err := g.Wait(); err != nil {
 		if ctx.Err() != nil {
@@ -79,6 +87,58 @@ func (e *Encoder) Encode(ctx context.Context, dst io.Writer, src io.Reader) (Dig
 		return Digest{}, err
 	}
 	return sum.digest(), table.finish(sum.digest())
+}
+
+// encodeAlone is Encode in one goroutine, for when other files keep the other
+// processors busy: a frame is read, digested and compressed while the cache has it.
+func (e *Encoder) encodeAlone(ctx context.Context, dst io.Writer, src io.Reader) (Digest, error) {
+	f := e.frame()
+	defer e.putBack(f)
+	sum := digester{hash: sha256.New()}
+	src = io.TeeReader(src, &sum)
+	table, err := newTableWriter(dst)
+	if err != nil {
+		return Digest{}, err
+	}
+	for {
+		if ctx.Err() != nil {
+			return Digest{}, context.Cause(ctx)
+		}
+		n, err := io.ReadFull(src, f.raw[:frameSize])
+		over := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		if err != nil && !over {
+			return Digest{}, err
+		}
+		if n > 0 {
+			f.raw = f.raw[:n]
+			f.out = e.zstd.EncodeAll(f.raw, f.out[:0])
+			if err := table.write(f); err != nil {
+				return Digest{}, err
+			}
+		}
+		if over {
+			return sum.digest(), table.finish(sum.digest())
+		}
+	}
+}
+
+// frame is one to fill. They are kept, and not left to the garbage collector: memory
+// that the system has to give anew costs more than what is done with it.
+func (e *Encoder) frame() *frame {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := len(e.frames); n > 0 {
+		f := e.frames[n-1]
+		e.frames = e.frames[:n-1]
+		return f
+	}
+	return &frame{raw: make([]byte, frameSize), out: make([]byte, 0, frameSize+frameSize/8)}
+}
+
+func (e *Encoder) putBack(f *frame) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.frames = append(e.frames, f)
 }
 
 // split cuts src into frames and starts the compression of each in g; ordered
@@ -126,22 +186,30 @@ type tableWriter struct {
 // encoder, which would otherwise compress one frame at a time.
 func (t *tableWriter) EncodeAll(_, _ []byte) []byte { return t.current.out }
 
-func (t *tableWriter) writeFrames(ctx context.Context, ordered <-chan *frame, free chan<- *frame) error {
+func newTableWriter(dst io.Writer) (*tableWriter, error) {
+	t := &tableWriter{dst: dst}
 	var err error
-	if t.table, err = seekable.NewEncoder(t); err != nil {
-		return err
+	t.table, err = seekable.NewEncoder(t)
+	return t, err
+}
+
+// write writes a frame that is compressed.
+func (t *tableWriter) write(f *frame) error {
+	t.current = f
+	out, err := t.table.Encode(f.raw)
+	if err == nil {
+		_, err = t.dst.Write(out)
 	}
+	return err
+}
+
+func (t *tableWriter) writeFrames(ctx context.Context, ordered <-chan *frame, free chan<- *frame) error {
 	for f := range ordered {
 		<-f.done
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		t.current = f
-		out, err := t.table.Encode(f.raw)
-		if err != nil {
-			return err
-		}
-		if _, err := t.dst.Write(out); err != nil {
+		if err := t.write(f); err != nil {
 			return err
 		}
 		free <- f

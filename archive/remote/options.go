@@ -66,6 +66,7 @@ type Pipe struct {
 type FS struct {
 	opts    Options
 	limiter *rate.Limiter // nil: no limit
+	spare   spares
 
 	mu     sync.Mutex // guards what follows
 	live   *session   // nil: not connected

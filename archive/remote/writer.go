@@ -30,15 +30,14 @@ type writer struct {
 
 	mu    sync.Mutex // guards what follows
 	taken int64      // bytes that the server has acknowledged
-	spare [][]byte
-	err   error // the first one
+	err   error      // the first one
 	sent  sync.WaitGroup
 }
 
 func newWriter(ctx context.Context, f *FS, s *session, file *sftp.File, name string) *writer {
 	return &writer{
 		ctx: ctx, f: f, s: s, file: file, name: name,
-		buf: make([]byte, 0, s.chunk), slot: make(chan nothing, max(2, mostUnanswered/s.chunk)),
+		buf: f.spare.take(s.chunk), slot: make(chan nothing, max(2, mostUnanswered/s.chunk)),
 	}
 }
 
@@ -88,25 +87,13 @@ func (w *writer) send() error {
 	}
 	chunk, at := w.buf, w.at
 	w.at += int64(len(chunk))
-	w.buf = w.fresh()
+	w.buf = w.f.spare.take(w.s.chunk)
 	w.sent.Go(func() {
 		_, err := wait(w.ctx, w.s, func(*session) (int, error) { return w.file.WriteAt(chunk, at) }, nil)
 		w.took(chunk, err)
 		<-w.slot
 	})
 	return nil
-}
-
-// fresh is an empty buffer, a used one if there is one.
-func (w *writer) fresh() []byte {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if n := len(w.spare); n > 0 {
-		b := w.spare[n-1]
-		w.spare = w.spare[:n-1]
-		return b
-	}
-	return make([]byte, 0, w.s.chunk)
 }
 
 // took notes the answer to a packet. Its buffer is used again only if there was
@@ -117,9 +104,9 @@ func (w *writer) took(chunk []byte, err error) {
 		return
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.taken += int64(len(chunk))
-	w.spare = append(w.spare, chunk[:0])
+	w.mu.Unlock()
+	w.f.spare.put(chunk)
 }
 
 // fail notes the first error.
@@ -176,6 +163,10 @@ func (w *writer) acknowledged() int64 {
 // nobody waits; otherwise this is where a server says that its disk is full.
 func (w *writer) Close() error {
 	w.sent.Wait()
+	if w.buf != nil {
+		w.f.spare.put(w.buf)
+		w.buf = nil
+	}
 	err := w.failed()
 	if w.s.sync {
 		w.s.aside(func() { _ = w.file.Close() })
@@ -183,4 +174,36 @@ func (w *writer) Close() error {
 	}
 	_, closing := wait(w.ctx, w.s, func(*session) (nothing, error) { return nothing{}, w.file.Close() }, nil)
 	return errors.Join(err, about("close", w.name, unproven(closing)))
+}
+
+// spares keeps buffers for packets from one file to the next.
+type spares struct {
+	mu   sync.Mutex // guards bufs
+	bufs [][]byte
+}
+
+// mostSpared is how many bytes are kept: what two files have on their way.
+const mostSpared = 2 * mostUnanswered
+
+// take returns an empty buffer of a size.
+func (s *spares) take(size int) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for n := len(s.bufs); n > 0; n = len(s.bufs) {
+		b := s.bufs[n-1]
+		s.bufs = s.bufs[:n-1]
+		if cap(b) == size {
+			return b
+		}
+	}
+	return make([]byte, 0, size)
+}
+
+// put keeps a buffer that nobody reads any more.
+func (s *spares) put(b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.bufs) < mostSpared/cap(b) {
+		s.bufs = append(s.bufs, b[:0])
+	}
 }
