@@ -43,7 +43,7 @@ type agent struct {
 	why    string     // why it ends; empty: it does not
 	killed bool       // it was told to end at once
 	ending chan struct{}
-	at     int // calls under way
+	at     int // calls that push, under way
 }
 
 // newAgent prepares an agent. The lock is held when it returns.

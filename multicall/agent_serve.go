@@ -29,11 +29,7 @@ func (a *agent) accept(ctx context.Context) {
 				return
 			}
 		}
-		a.mu.Lock()
-		a.at++
-		a.mu.Unlock()
 		a.calls.Go(func() {
-			defer func() { a.mu.Lock(); a.at--; a.mu.Unlock() }()
 			defer conn.Close()
 			a.serve(ctx, conn)
 		})
@@ -111,11 +107,20 @@ func (a *agent) answer(ctx context.Context, req agentRequest) agentAnswer {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, a.patience(req), fmt.Errorf("push_timeout of %s is over", a.cfg.PushTimeout))
 	defer cancel()
+	a.count(1)
+	defer a.count(-1)
 	err := a.push(ctx, req.Path)
 	if err != nil && a.interrupted() {
 		return agentAnswer{Declined: "it was told to end"} // the call ships by itself
 	}
 	return agentAnswer{Errors: tellErrors(err), Log: a.told.take()}
+}
+
+// count counts the calls that push.
+func (a *agent) count(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.at += n
 }
 
 // patience is how long a call can wait.
