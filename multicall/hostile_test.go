@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // hostile are texts that would do something if any shell, any program that looks
@@ -164,7 +165,7 @@ func runHere(run func(*call) error, args ...string) string {
 	var said bytes.Buffer
 	c := &call{
 		name: "cmd_archiver", called: "cmd_archiver", args: args, environ: []string{"PATH=" + os.Getenv("PATH")},
-		surroundings: surroundings{uid: 1000, slaveURL: Config.slaveURL}, stdout: &output{w: &said}, stderr: &said, level: new(slog.LevelVar),
+		surroundings: surroundings{uid: 1000, slaveURL: Config.slaveURL}, stdout: &output{w: &said}, stderr: &said, level: new(slog.LevelVar), began: time.Now(),
 	}
 	c.log = slog.New(newLineHandler(&said, c.name, c.level))
 	report(&said, c.name, run(c))

@@ -167,16 +167,6 @@ func (a *Ahead) Busy() bool {
 	return l != nil && l.busy()
 }
 
-// Idle waits until nothing is under way, or ctx ends.
-func (a *Ahead) Idle(ctx context.Context) {
-	a.mu.Lock()
-	l := a.convoy
-	a.mu.Unlock()
-	if l != nil {
-		l.idle(ctx)
-	}
-}
-
 // Close drops what is staged, and waits for what is being published, no longer
 // than until ctx ends. Every later Push fails.
 func (a *Ahead) Close(ctx context.Context) {

@@ -141,6 +141,13 @@ func pushAhead(t testing.TB, w ship.WAL, disks ...files.FS) *ship.Ahead {
 	return a
 }
 
+// until waits for what is about to happen in the background.
+func until(happened func() bool) {
+	for !happened() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // archiver does what PostgreSQL's does: file by file, until one fails.
 func archiver(t testing.TB, a *ship.Ahead, w *pgWAL, all []file) (archived []file, err error) {
 	for i, f := range all {
@@ -224,9 +231,7 @@ func TestAheadGoesAhead(t *testing.T) {
 	if _, err := a.Push(t.Context(), all[0].name); err != nil {
 		t.Fatal(err)
 	}
-	for len(s.order()) < 30 {
-		time.Sleep(time.Millisecond)
-	}
+	until(func() bool { return len(s.order()) >= 30 })
 	a.Close(t.Context())
 	if n := len(s.order()); n > 40 {
 		t.Errorf("%d files were published when PostgreSQL had asked for one: memory and time have no bound", n)
@@ -330,7 +335,7 @@ func TestAheadStopsAtAConflict(t *testing.T) {
 			if _, err := a.Push(t.Context(), all[5].name); !errors.Is(err, archive.ErrConflict) {
 				t.Fatalf("asked again: %v, want a conflict", err)
 			}
-			a.Idle(t.Context())
+			until(func() bool { return !a.Busy() })
 			mu.Lock()
 			if created > 1 {
 				t.Errorf("%d files were sent for one that is refused", created)
@@ -353,7 +358,7 @@ func TestAheadAnswersForTheFileThatItRead(t *testing.T) {
 	if _, err := a.Push(t.Context(), all[0].name); err != nil {
 		t.Fatal(err)
 	}
-	a.Idle(t.Context())
+	until(func() bool { return len(s.order()) == len(all) })
 	w.put(all[1], 100) // touched
 	if _, err := a.Push(t.Context(), all[1].name); err != nil {
 		t.Errorf("the same content, touched: %v", err)
@@ -392,7 +397,7 @@ func TestAheadAsksOnlyWhereAFileIsMissing(t *testing.T) {
 		if _, err := a.Push(t.Context(), all[0].name); !errors.Is(err, errAway) {
 			t.Fatalf("got %v, want %v", err, errAway)
 		}
-		a.Idle(t.Context())
+		until(func() bool { return !a.Busy() })
 		mu.Lock()
 		if try > 0 && created > 0 {
 			t.Errorf("a file was sent again to the archive that has it")
@@ -571,7 +576,7 @@ func TestAheadDoesNotTrustItsMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.done(all[0].name)
-		a.Idle(t.Context())
+		until(func() bool { return !a.Busy() })
 		time.Sleep(time.Minute)
 		// The archive's host is set back, or another archive stands in its place.
 		fresh := treeSite(t, forms[0])

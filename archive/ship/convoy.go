@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"sync"
 	"time"
 
@@ -87,25 +86,6 @@ func (l *convoy) busy() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.underway() > 0
-}
-
-// idle waits until every file of the convoy has arrived or failed.
-func (l *convoy) idle(ctx context.Context) {
-	for {
-		l.mu.Lock()
-		next := slices.IndexFunc(l.items, func(it *item) bool { return !it.isDone() })
-		if next < 0 {
-			l.mu.Unlock()
-			return
-		}
-		it := l.items[next]
-		l.mu.Unlock()
-		select {
-		case <-it.done:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // underway counts the files that have not arrived. l.mu is held.
