@@ -34,7 +34,7 @@ unit: ## the packages' own tests, then again with the race detector
 	@$(list); $(GO) test $$packages && $(GO) test -race -short $$packages
 
 live: ## end to end on PostgreSQL 13 to 18 (after make setup)
-	$(GO) test -count=1 -parallel 6 -timeout 45m ./test
+	$(GO) test -count=1 -parallel 3 -timeout 60m ./test
 
 soak: ## agents through long queues and a bad day (SOAK=5m is the day; the queue takes as long again, or longer)
 	@test/setup

@@ -47,7 +47,7 @@ func (s *slave) fallsSilent() (back func()) {
 
 func wantQueueEmptied(t *testing.T, segments int, newFar func(*testing.T) *slave, away func(*slave) (back func())) {
 	near, far := newSlave(t), newFar(t)
-	s := newShipping(t, 15, []*slave{far, near}, "ssh_timeout: 10", "ssh_timeout: 4\n    queue_wait: 1", "debug: on", "debug: off",
+	s := newShipping(t, 15, []*slave{far, near}, "ssh_timeout: 10", "ssh_timeout: 10\n    queue_wait: 1", "debug: on", "debug: off",
 		withoutAgent, "\n    agent: auto\n    agent_dir: "+newDirectory(t, "g")+"\n")
 	s.endsAgents()
 	s.observe()
@@ -71,7 +71,7 @@ func wantQueueEmptied(t *testing.T, segments int, newFar func(*testing.T) *slave
 		t.Errorf("agent %d is now %d", agent, got)
 	}
 
-	s.wantQuick(near, 2*time.Second) // that is half of ssh_timeout: who waits for the other slave waits longer
+	s.wantQuick(near, 5*time.Second) // that is half of ssh_timeout: who waits for the other slave waits longer
 	for _, slave := range s.slaves {
 		if n := slave.wantAcknowledged(s.primary); n <= segments {
 			t.Errorf("%s: only %d files are there", slave.host, n)

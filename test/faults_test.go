@@ -155,7 +155,7 @@ func wantNothingLost(t *testing.T, f archiveFault) {
 		f.disk(t, a)
 	}
 	c.archiveTo(a)
-	c.configure([]*archive{a}, "push_timeout = 1s")
+	c.configure([]*archive{a}, "push_timeout = 4s")
 	c.start()
 	c.sql("CREATE TABLE ledger (id int, pad text)")
 	c.switchWAL()

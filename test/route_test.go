@@ -34,7 +34,7 @@ func (r *route) url(dir string) string {
 
 // lines are the configuration that lets pitr in, and does not let it wait.
 func (r *route) lines() []string {
-	return []string{"identity_file = " + r.server.Identity, "known_hosts = " + r.server.KnownHosts, "ssh_timeout = " + cmp.Or(r.timeout, "2s")}
+	return []string{"identity_file = " + r.server.Identity, "known_hosts = " + r.server.KnownHosts, "ssh_timeout = " + cmp.Or(r.timeout, "4s")}
 }
 
 // goes lets all connections, also those that there are, end or go through this.
