@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -311,19 +312,17 @@ func TestTerminatedPushCleansUp(t *testing.T) {
 	}
 }
 
-// moment is when a push is interrupted: at random within a while after
-// something has happened in the archive.
+// moment is when a push is interrupted: at random within a while after it has
+// begun, or after it has made a temporary file of its own.
 type moment struct {
-	after  func(*archive) bool
+	writes bool
 	within time.Duration
 }
 
 // moments are one at which the push may not even have looked at its settings,
 // and one at which it writes.
 func moments() (starting, writing moment) {
-	starting = moment{func(*archive) bool { return true }, 100 * time.Millisecond}
-	writing = moment{func(a *archive) bool { return len(a.temporary()) > 0 }, 15 * time.Millisecond}
-	return starting, writing
+	return moment{false, 100 * time.Millisecond}, moment{true, 15 * time.Millisecond}
 }
 
 // interrupt runs a push and sends it a signal, unless it was quicker. It
@@ -332,6 +331,7 @@ func (a *archive) interrupt(push *exec.Cmd, sig os.Signal, m moment) (r result, 
 	a.t.Helper()
 	var stderr bytes.Buffer
 	push.Stderr = &stderr
+	old := a.temporary() // of pushes that were killed
 	check(a.t, push.Start())
 	ended := make(chan result, 1)
 	go func() {
@@ -340,7 +340,7 @@ func (a *archive) interrupt(push *exec.Cmd, sig os.Signal, m moment) (r result, 
 	}()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for !m.after(a) {
+	for m.writes && !slices.ContainsFunc(a.temporary(), func(name string) bool { return !slices.Contains(old, name) }) {
 		select {
 		case r := <-ended:
 			return r, 0
