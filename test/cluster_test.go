@@ -17,7 +17,7 @@ import (
 
 // patience is how long anything may take that a test waits for. The machine
 // may be busy; nothing gets slower by a long limit.
-const patience = 90 * time.Second
+const patience = 4 * time.Minute
 
 // cluster is a PostgreSQL server: its data directory, and the server while it
 // runs. It is stopped and removed at the end of its test.
