@@ -133,8 +133,9 @@ func (a *Ahead) look(name wal.Name, f File) (*item, *convoy, error) {
 		return it, nil, f.Close()
 	}
 	a.prepare()
-	a.convoy = a.begin(name, f)
-	return a.convoy.items[0], nil, nil
+	l, first := a.begin(name, f)
+	a.convoy = l
+	return first, nil, nil
 }
 
 // end forgets a convoy that is over.

@@ -33,7 +33,7 @@ type convoy struct {
 var errBehind = errors.New("not pushed: the file before it has not arrived")
 
 // begin begins a convoy with a file.
-func (a *Ahead) begin(name wal.Name, f File) *convoy {
+func (a *Ahead) begin(name wal.Name, f File) (*convoy, *item) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	l := &convoy{Ahead: a, ctx: ctx, cancel: cancel, over: make(chan struct{}), moved: make(chan struct{}, 1)}
 	for i, w := range a.ways {
@@ -43,7 +43,7 @@ func (a *Ahead) begin(name wal.Name, f File) *convoy {
 	l.items = []*item{first}
 	careful := a.careful
 	go l.run(first, careful)
-	return l
+	return l, first
 }
 
 func (l *convoy) newItem(name wal.Name, f File) *item {
