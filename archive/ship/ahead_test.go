@@ -142,8 +142,12 @@ func pushAhead(t testing.TB, w ship.WAL, disks ...files.FS) *ship.Ahead {
 }
 
 // until waits for what is about to happen in the background.
-func until(happened func() bool) {
-	for !happened() {
+func until(t testing.TB, happened func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Minute); !happened(); {
+		if time.Now().After(end) {
+			t.Fatal("waited 5m in vain")
+		}
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -231,7 +235,7 @@ func TestAheadGoesAhead(t *testing.T) {
 	if _, err := a.Push(t.Context(), all[0].name); err != nil {
 		t.Fatal(err)
 	}
-	until(func() bool { return len(s.order()) >= 30 })
+	until(t, func() bool { return len(s.order()) >= 30 })
 	a.Close(t.Context())
 	if n := len(s.order()); n > 40 {
 		t.Errorf("%d files were published when PostgreSQL had asked for one: memory and time have no bound", n)
@@ -335,7 +339,7 @@ func TestAheadStopsAtAConflict(t *testing.T) {
 			if _, err := a.Push(t.Context(), all[5].name); !errors.Is(err, archive.ErrConflict) {
 				t.Fatalf("asked again: %v, want a conflict", err)
 			}
-			until(func() bool { return !a.Busy() })
+			until(t, func() bool { return !a.Busy() })
 			mu.Lock()
 			if created > 1 {
 				t.Errorf("%d files were sent for one that is refused", created)
@@ -358,7 +362,7 @@ func TestAheadAnswersForTheFileThatItRead(t *testing.T) {
 	if _, err := a.Push(t.Context(), all[0].name); err != nil {
 		t.Fatal(err)
 	}
-	until(func() bool { return len(s.order()) == len(all) })
+	until(t, func() bool { return len(s.order()) == len(all) })
 	w.put(all[1], 100) // touched
 	if _, err := a.Push(t.Context(), all[1].name); err != nil {
 		t.Errorf("the same content, touched: %v", err)
@@ -397,7 +401,7 @@ func TestAheadAsksOnlyWhereAFileIsMissing(t *testing.T) {
 		if _, err := a.Push(t.Context(), all[0].name); !errors.Is(err, errAway) {
 			t.Fatalf("got %v, want %v", err, errAway)
 		}
-		until(func() bool { return !a.Busy() })
+		until(t, func() bool { return !a.Busy() })
 		mu.Lock()
 		if try > 0 && created > 0 {
 			t.Errorf("a file was sent again to the archive that has it")
@@ -576,7 +580,7 @@ func TestAheadDoesNotTrustItsMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.done(all[0].name)
-		until(func() bool { return !a.Busy() })
+		until(t, func() bool { return !a.Busy() })
 		time.Sleep(time.Minute)
 		// The archive's host is set back, or another archive stands in its place.
 		fresh := treeSite(t, forms[0])
