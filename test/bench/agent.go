@@ -108,7 +108,7 @@ func (b *bench) ships(s shipper, f *far, segments []string) *contender {
 				return errors.Join(err, fmt.Errorf("an agent is there before the run: %d", pid))
 			}
 		}
-		return errors.Join(s.clear(f), b.waits(b.data(), segments), b.cool(segments, b.pitr, "pgbackrest", "ssh", "scp", "dd"))
+		return errors.Join(s.clear(f), b.waits(b.data(), segments), b.cool(b.inPGWAL(segments), b.pitr, "pgbackrest", "ssh", "scp", "dd"))
 	}
 	k.run = func(m measurer, _ int) (sample, error) {
 		before, err := f.time()

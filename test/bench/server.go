@@ -77,6 +77,14 @@ func (b *bench) waits(data string, segments []string) error {
 	return nil
 }
 
+// inPGWAL is where the server has these segments: the contenders read them there.
+func (b *bench) inPGWAL(segments []string) (paths []string) {
+	for _, segment := range segments {
+		paths = append(paths, filepath.Join(b.data(), "pg_wal", filepath.Base(segment)))
+	}
+	return paths
+}
+
 // cool empties the cache of all that is on stable storage, and reads again what
 // lies near: it is the far side that is cold.
 func (b *bench) cool(near []string, programs ...string) error {
