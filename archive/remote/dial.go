@@ -231,9 +231,13 @@ func (d *dialling) openSFTP(r io.Reader, w io.WriteCloser) (*session, error) {
 	if offers("limits@openssh.com") {
 		s.chunk = largestChunk
 	}
+	s.openRoom()
 	go s.watch()
-	// Whoever creates something will want to know it.
-	s.background(func() { _, _ = s.rootMode(d.f.opts.Root) })
+	s.background(func() {
+		began := time.Now()
+		_, _ = s.rootMode(d.f.opts.Root) // whoever creates something will want to know it
+		s.widen(time.Since(began))
+	})
 	return s, nil
 }
 

@@ -268,3 +268,25 @@ func TestSilenceIsAskedAboutFirst(t *testing.T) {
 		t.Errorf("got %d, want another question", got)
 	}
 }
+
+// TestTheLineIsFilled, and no more: a near server does not get what it cannot
+// write yet.
+func TestTheLineIsFilled(t *testing.T) {
+	for roundTrip, want := range map[time.Duration]int{
+		0: leastUnanswered, 2 * time.Millisecond: leastUnanswered,
+		10 * time.Millisecond: 1 << 20, 20 * time.Millisecond: mostUnanswered, time.Second: mostUnanswered,
+	} {
+		if got := unanswered(roundTrip); got != want {
+			t.Errorf("%s away: %d bytes on their way, want %d", roundTrip, got, want)
+		}
+	}
+	for _, chunk := range []int{safeChunk, largestChunk} {
+		s := &session{chunk: chunk}
+		s.openRoom()
+		near := len(s.room)
+		s.widen(time.Hour)
+		if far := len(s.room); near != leastUnanswered/chunk || far < mostUnanswered/chunk-1 || far > cap(s.room) {
+			t.Errorf("packets of %d: room for %d, and then for %d of %d", chunk, near, far, cap(s.room))
+		}
+	}
+}

@@ -19,6 +19,7 @@ type session struct {
 	// sync, link, space: whether the server offers them.
 	sync, link, space bool
 	chunk             int           // bytes of content in one packet
+	room              chan nothing  // filled with what may be sent: one for each packet with content
 	patience          time.Duration // ssh_timeout
 	steps             []Step
 

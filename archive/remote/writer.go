@@ -7,13 +7,42 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"time"
 
 	"github.com/pkg/sftp"
 )
 
-// mostUnanswered is how many bytes of a file are on their way at once, about:
-// what SSH's window of a channel lets through.
-const mostUnanswered = 2 << 20
+// How many bytes of files are on their way at once, in one connection: at least a
+// few packets, and at most what SSH's window of a channel lets through.
+const (
+	leastUnanswered = 512 << 10
+	mostUnanswered  = 2 << 20
+)
+
+// swiftest is a line, in bytes a second, that shall be kept busy.
+const swiftest = 100 << 20
+
+// unanswered is how many bytes fill the line to a server so far away. What comes
+// before the server can write it lies in sshd, which copies all that it holds
+// each time that it makes its buffer larger.
+func unanswered(roundTrip time.Duration) int {
+	return min(max(leastUnanswered, int(swiftest*roundTrip.Seconds())), mostUnanswered)
+}
+
+// openRoom lets the least be on its way.
+func (s *session) openRoom() {
+	s.room = make(chan nothing, mostUnanswered/s.chunk)
+	for range leastUnanswered / s.chunk {
+		s.room <- nothing{}
+	}
+}
+
+// widen lets so many bytes be on their way that the line is full.
+func (s *session) widen(roundTrip time.Duration) {
+	for range (unanswered(roundTrip) - leastUnanswered) / s.chunk {
+		s.room <- nothing{}
+	}
+}
 
 // writer is a new file being written. Packets are sent ahead of their answers.
 // One goroutine uses it.
@@ -24,9 +53,8 @@ type writer struct {
 	file *sftp.File
 	name string
 
-	buf  []byte // not sent yet
-	at   int64  // where it goes
-	slot chan nothing
+	buf []byte // not sent yet
+	at  int64  // where it goes
 
 	mu    sync.Mutex // guards what follows
 	taken int64      // bytes that the server has acknowledged
@@ -37,7 +65,7 @@ type writer struct {
 func newWriter(ctx context.Context, f *FS, s *session, file *sftp.File, name string) *writer {
 	return &writer{
 		ctx: ctx, f: f, s: s, file: file, name: name,
-		buf: f.spare.take(s.chunk), slot: make(chan nothing, max(2, mostUnanswered/s.chunk)),
+		buf: f.spare.take(s.chunk),
 	}
 }
 
@@ -81,7 +109,7 @@ func (w *writer) send() error {
 		}
 	}
 	select {
-	case w.slot <- nothing{}:
+	case <-w.s.room:
 	case <-w.ctx.Done():
 		return context.Cause(w.ctx)
 	}
@@ -91,7 +119,7 @@ func (w *writer) send() error {
 	w.sent.Go(func() {
 		_, err := wait(w.ctx, w.s, func(*session) (int, error) { return w.file.WriteAt(chunk, at) }, nil)
 		w.took(chunk, err)
-		<-w.slot
+		w.s.room <- nothing{}
 	})
 	return nil
 }
