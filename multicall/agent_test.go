@@ -2,6 +2,7 @@ package multicall
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -319,6 +320,44 @@ func TestAnAgentsLogIsPrinted(t *testing.T) {
 	}
 	if want := "agent: WARNING: a\nagent: b\\x1b[31m\n"; said.String() != want {
 		t.Errorf("got %q, want %q", said.String(), want)
+	}
+}
+
+// TestAnAgentThatEndsIsNone: who asks how it is when it is killed is told of the
+// next one, or that there is none.
+func TestAnAgentThatEndsIsNone(t *testing.T) {
+	p := agentPlace{dir: shortDir(t), key: "k"}
+	fakeAgent(t, p, func(net.Conn) { _ = os.Remove(p.socket()) })
+	if got, err := new(call).agentStatus(t.Context(), p); err != nil || got.Running {
+		t.Errorf("got %+v, %v, want no agent", got, err)
+	}
+	p.key = "next"
+	fakeAgent(t, p, func(net.Conn) { // it ends without having read the question
+		fakeAgent(t, p, func(c net.Conn) {
+			hear(c).Scan()
+			_ = send(c, agentAnswer{Done: true, Status: json.RawMessage(`{"running":true,"pid":7}`)}, silence)
+		})
+	})
+	if got, err := new(call).agentStatus(t.Context(), p); err != nil || !got.Running || got.PID != 7 {
+		t.Errorf("got %+v, %v, want the next agent", got, err)
+	}
+	p.key = "no good"
+	l, err := p.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	}()
+	defer l.Close()
+	if _, err := new(call).agentStatus(t.Context(), p); err == nil || errors.Is(err, errNoAgent) {
+		t.Errorf("all of them hang up: got %v", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"syscall"
 	"time"
 
@@ -147,8 +148,20 @@ func (c *call) agentStatus(ctx context.Context, place agentPlace) (agentStatus, 
 	return got, err
 }
 
-// tellAgent asks for something other than to push. errNoAgent if none is there.
+// tellAgent asks for something other than to push. errNoAgent if none is there. One
+// that ends while it is asked is none: the question goes to the next one.
 func (c *call) tellAgent(ctx context.Context, place agentPlace, op string) (agentAnswer, error) {
+	const most = 3
+	for n := 1; ; n++ {
+		answer, err := c.tellOnce(ctx, place, op)
+		gone := errors.Is(err, errHungUp) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+		if !gone || n == most {
+			return answer, err
+		}
+	}
+}
+
+func (c *call) tellOnce(ctx context.Context, place agentPlace, op string) (agentAnswer, error) {
 	conn, err := place.dial(ctx)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return agentAnswer{}, errNoAgent
@@ -168,8 +181,11 @@ func (c *call) tellAgent(ctx context.Context, place agentPlace, op string) (agen
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil, errors.Is(err, os.ErrDeadlineExceeded):
 			return a, hint(fmt.Errorf("the agent does not answer: %w", err), "is it stopped? end its process by hand")
+		case err != nil:
+			return a, fmt.Errorf("ask the agent: %w", err)
 		}
 		if a.Done {
 			return a, hearErrors(a.Errors)
@@ -188,21 +204,25 @@ func (cmd *agentStopCmd) Run(s *session, c *call, flags *settingFlags) error {
 		return err
 	}
 	_, err = c.tellAgent(s.ctx, place, opStop)
-	if errors.Is(err, errNoAgent) {
-		_, err = fmt.Fprintln(c.stdout, "no agent is running")
-		return err
-	}
-	if err != nil {
+	there := !errors.Is(err, errNoAgent)
+	if there && err != nil {
 		return err
 	}
 	for end := time.Now().Add(s.cfg.PushTimeout + 2*silence); ; {
 		release, err := place.hold()
 		if err == nil {
 			release()
+		}
+		switch {
+		case errors.Is(err, errHeld): // also one that is not to be asked any more: it finishes what is under way
+			there = true
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		case there:
 			_, err = fmt.Fprintln(c.stdout, "the agent has ended")
 			return err
-		}
-		if !errors.Is(err, errHeld) {
+		default:
+			_, err = fmt.Fprintln(c.stdout, "no agent is running")
 			return err
 		}
 		if time.Now().After(end) {
