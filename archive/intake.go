@@ -168,7 +168,9 @@ func (in *Intake) Stage(ctx context.Context, name wal.Name, src Source, encoding
 		if err := v.inspect(name, src); err != nil {
 			return err
 		}
-		return p.stage(ctx, name)
+		err = p.stage(ctx, name)
+		p.view.early = nil // its bytes do not come again: who has to write later encodes the file anew
+		return err
 	})
 	if err != nil {
 		return nil, in.about(name, err)

@@ -168,6 +168,9 @@ func (a *agent) watchForks(ctx context.Context) {
 // told about by others.
 func (a *agent) lookForForks(ctx context.Context, f *forkWatch, now time.Time) {
 	ours, writes := lineageOf(a.id.pgdata)
+	if !writes {
+		a.watched.setForks(f.end())
+	}
 	states := a.ahead.States()
 	for i, w := range a.ahead.Ways {
 		if !states[i].Down.IsZero() {

@@ -159,6 +159,25 @@ func TestForkIsATimelineThatGrowsBesideOurs(t *testing.T) {
 	}
 }
 
+// A server that does not write any more has nobody beside it.
+func TestForkEndsWithTheServer(t *testing.T) {
+	const size = wal.SegmentSize(1 << 20)
+	ours, now := lineage{timeline: 1, size: size}, time.Now()
+	f, a := newForkWatch(), newAlerts(time.Hour)
+	for n := range wal.SegmentNumber(2) {
+		f.look("a", byTimeline([]wal.Name{wal.SegmentName(2, 8+n, size)}), ours, now)
+	}
+	if told := a.next(now, f.conditions(1, now)); len(told) != 1 || told[0].level != warning {
+		t.Fatalf("told %+v", told)
+	}
+	if told := a.next(now, f.end()); len(told) != 1 || told[0].level != fine {
+		t.Errorf("in the end told %+v", told)
+	}
+	if left := append(f.end(), f.conditions(1, now)...); len(left) != 0 {
+		t.Errorf("left are %+v", left)
+	}
+}
+
 func byTimeline(all []wal.Name) map[wal.TimelineID]wal.Name {
 	newest := map[wal.TimelineID]wal.Name{}
 	for _, n := range all {

@@ -69,6 +69,20 @@ func (f *forkWatch) conditions(ours wal.TimelineID, now time.Time) []condition {
 	return all
 }
 
+// end forgets everything, for this server does not write any more: whoever does is
+// the only one.
+func (f *forkWatch) end() []condition {
+	var all []condition
+	for which := range f.grown {
+		all = append(all, condition{
+			kind: fmt.Sprintf("timeline %d", which.timeline), destination: which.archive,
+			text: fmt.Sprintf("archive %s: this server does not write beside timeline %d any more", which.archive, which.timeline),
+		})
+	}
+	*f = *newForkWatch()
+	return all
+}
+
 // lineage is where a server comes from.
 type lineage struct {
 	timeline wal.TimelineID

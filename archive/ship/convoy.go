@@ -137,7 +137,9 @@ func (l *convoy) run(first *item, careful bool) {
 	tracks.Wait()
 }
 
-// feed adds the files that follow, as long as there is room.
+// feed adds the files that follow on the same timeline, as long as there is room.
+// Another one begins with its history, which PostgreSQL asks for first: if that is
+// another server's, nothing of ours may lie behind it.
 func (l *convoy) feed(last wal.Name) {
 	var names []wal.Name
 	for l.ctx.Err() == nil && !l.failed() {
@@ -153,6 +155,9 @@ func (l *convoy) feed(last wal.Name) {
 			case <-l.ctx.Done():
 			}
 			continue
+		}
+		if names[0].Timeline() != last.Timeline() {
+			return
 		}
 		f, err := l.WAL.Open(names[0])
 		switch {
@@ -335,9 +340,15 @@ func (t *track) lose(it *item, err error) {
 	it.answer(t.i, archive.Pushed{}, err)
 }
 
-// settle makes what was published durable, as much of it as there is at a time.
+// settle makes what was published durable, as much of it as there is at a time. It
+// answers for nothing behind a file that failed.
 func (t *track) settle() {
+	broken := false
 	for a := range t.settling {
+		if broken {
+			t.lose(a.it, errBehind)
+			continue
+		}
 		group := t.gather(a)
 		parcels := make([]*archive.Parcel, len(group))
 		for i, a := range group {
@@ -349,7 +360,11 @@ func (t *track) settle() {
 		cancel()
 		t.way.took(began, errors.Join(errs...))
 		for i, a := range group {
+			if broken {
+				errs[i] = errBehind
+			}
 			if errs[i] != nil {
+				broken = true
 				t.lose(a.it, errs[i])
 				continue
 			}

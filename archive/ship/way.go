@@ -149,7 +149,8 @@ func (w *way) width(budget time.Duration) int {
 // for most of ssh_timeout when it was to be opened, and has it probed.
 func (w *way) took(began time.Time, err error) {
 	silent := w.now().Sub(began) >= min(w.ahead.Budget, w.ahead.Patience)/2 && errors.Is(err, archive.ErrUnopened)
-	if !silent && !errors.Is(err, errBudget) || needsSomebody(err) {
+	stopped := errors.Is(err, errBehind) || errors.Is(err, context.Canceled)
+	if !silent && !errors.Is(err, errBudget) || stopped || needsSomebody(err) {
 		return
 	}
 	w.mu.Lock()
@@ -180,9 +181,7 @@ var errDown = errors.New("it has not answered")
 // probe asks an archive that is down for its identity, until it answers anything.
 func (w *way) probe() {
 	const shortest, longest = time.Second, 20 * time.Second
-	pause := shortest
-	var err error
-	for {
+	for pause := shortest; ; pause = min(2*pause, longest) {
 		select {
 		case <-time.After(pause):
 		case <-w.ctx.Done():
@@ -190,15 +189,13 @@ func (w *way) probe() {
 		}
 		ctx, cancel := context.WithTimeout(w.ctx, w.ahead.Patience)
 		began := w.now()
-		_, err = w.Archive.Identity(ctx)
+		_, err := w.Archive.Identity(ctx)
 		cancel()
 		if err == nil || w.now().Sub(began) < w.ahead.Patience/2 {
 			break // also a refusal is an answer: the next file hears it itself
 		}
-		pause = min(2*pause, longest)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.is.Down, w.probing = time.Time{}, false
-	w.is.Failing = w.is.Failing && err != nil
+	w.is.Down, w.probing = time.Time{}, false // still failing: only a file that it takes proves that it takes files
 }
