@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"pitr/archive"
+	"pitr/archive/wal"
 	"pitr/backup/pg"
 )
 
@@ -460,6 +462,109 @@ func TestCallsEndWhenTheServerStops(t *testing.T) {
 	}
 	if took := time.Since(began); took < stoppingPatience || !errors.Is(context.Cause(ctx), errStopping) {
 		t.Errorf("it ended after %s with %v, want %s and %v", took, context.Cause(ctx), stoppingPatience, errStopping)
+	}
+}
+
+// inState makes the data directory's pg_control say what its server does.
+func inState(t *testing.T, pgdata string, state wal.State) {
+	t.Helper()
+	path := filepath.Join(pgdata, "global", "pg_control")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[16] = byte(state)
+	const end = 288 // where the checksum of PostgreSQL 15's stands
+	h := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	_, _ = h.Write(b[:end])
+	sum := h.Sum(nil)
+	slices.Reverse(sum)
+	copy(b[end:], sum)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := wal.ReadControl(pgdata); err != nil || c.State != state {
+		t.Fatalf("got %v, error %v, want %v", c.State, err, state)
+	}
+}
+
+// A server that was told to stop lives on while it serves its clients, or replays.
+func TestSmartShutdownsLeaveCallsTheirTime(t *testing.T) {
+	dir := dataDirectoryOf(t, nil)
+	now := time.Now()
+	control := filepath.Join(dir, "global", "pg_control")
+	for _, tt := range []struct {
+		status string
+		state  wal.State
+		told   time.Duration // before the call
+		since  time.Duration // the same, of pg_control
+		want   time.Duration // 0: no end
+	}{
+		{"stopping", wal.InProduction, 0, 0, 0},
+		{"stopping", wal.InProduction, time.Hour, time.Minute, 0},
+		{"stopping", wal.InArchiveRecovery, time.Hour, time.Minute, 0},
+		{"stopping", wal.ShuttingDown, time.Hour, 0, stoppingPatience},
+		{"stopping", wal.ShuttingDown, time.Hour, 8 * time.Second, 2 * time.Second},
+		{"stopping", wal.ShutDown, time.Hour, 2 * time.Second, stoppingPatience},
+		{"stopping", wal.ShutDown, time.Hour, time.Minute, stoppingLeast},
+		{"stopping", wal.ShutDown, 8 * time.Second, time.Hour, 2 * time.Second},
+		{"stopping", wal.ShutDown, time.Hour, -time.Hour, stoppingPatience}, // the clock was set
+		{"stopping", wal.ShutDownInRecovery, time.Hour, 8 * time.Second, 2 * time.Second},
+		{"ready", wal.ShutDown, time.Hour, time.Hour, 0},
+	} {
+		postmaster(t, dir, os.Getpid(), now, tt.status)
+		inState(t, dir, tt.state)
+		err := errors.Join(
+			os.Chtimes(filepath.Join(dir, "postmaster.pid"), now, now.Add(-tt.told)),
+			os.Chtimes(control, now, now.Add(-tt.since)),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end, stopping := stoppingEnd(dir, now)
+		if got := end.Sub(now).Round(time.Millisecond); stopping != (tt.want > 0) || stopping && got != tt.want {
+			t.Errorf("%s, %s, told %s ago, in that state for %s: %s, %v; want %s", tt.status, tt.state, tt.told, tt.since, got, stopping, tt.want)
+		}
+	}
+	// What cannot be read does not hold up a server.
+	if err := os.WriteFile(control, []byte("rubbish"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	postmaster(t, dir, os.Getpid(), now, "stopping")
+	if _, stopping := stoppingEnd(dir, now); !stopping {
+		t.Error("without pg_control it goes on")
+	}
+}
+
+// A call that begins while clients are served ends when the server does stop.
+func TestCallsEndWhenASmartShutdownIsThrough(t *testing.T) {
+	dir := dataDirectoryOf(t, nil)
+	long := time.Now().Add(-time.Hour)
+	postmaster(t, dir, os.Getpid(), long, "stopping")
+	inState(t, dir, wal.InProduction)
+	ctx, cancel := untilStopping(t.Context(), dir, time.Now())
+	defer cancel()
+	select {
+	case <-ctx.Done():
+		t.Fatal("it ends while the server lives")
+	case <-time.After(stoppingLeast + 2*stoppingRound):
+	}
+	inState(t, dir, wal.ShutDown)
+	// As if that were long ago, which makes the test a short one.
+	err := errors.Join(
+		os.Chtimes(filepath.Join(dir, "postmaster.pid"), long, long),
+		os.Chtimes(filepath.Join(dir, "global", "pg_control"), long, long),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Minute):
+		t.Fatal("it goes on")
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, errStopping) {
+		t.Errorf("it ended with %v, want %v", cause, errStopping)
 	}
 }
 

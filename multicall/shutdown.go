@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"pitr/archive/wal"
 	"pitr/backup/pg"
 )
 
@@ -16,7 +17,7 @@ const (
 	// stoppingPatience is how long a call may take once the server is stopping.
 	stoppingPatience = 5 * time.Second
 
-	// stoppingBudget is how long all of them may take, from when it was told to.
+	// stoppingBudget is how long all of them may take, from when it began to.
 	stoppingBudget = 10 * time.Second
 
 	// stoppingLeast is what a call has in any case.
@@ -44,7 +45,7 @@ func untilStopping(ctx context.Context, pgdata string, began time.Time) (context
 			case <-ctx.Done():
 				return
 			case now := <-tick.C:
-				// Told to in the middle of this call: it has its time from now on.
+				// It began to in the middle of this call, which has its time from now on.
 				if end, stopping := stoppingEnd(pgdata, now); stopping {
 					select {
 					case <-ctx.Done():
@@ -62,14 +63,12 @@ func untilStopping(ctx context.Context, pgdata string, began time.Time) (context
 // stoppingEnd is when a call that began at some time has to end, if the server is
 // stopping.
 func stoppingEnd(pgdata string, began time.Time) (time.Time, bool) {
-	p, err := pg.ReadPostmaster(pgdata)
-	if err != nil || !p.Stopping {
+	told, stopping := stoppingSince(pgdata)
+	if !stopping {
 		return time.Time{}, false
 	}
-	told := began
-	// That it is stopping is the last thing that is written there.
-	if info, err := os.Stat(filepath.Join(pgdata, "postmaster.pid")); err == nil && info.ModTime().Before(began) {
-		told = info.ModTime()
+	if told.IsZero() || told.After(began) {
+		told = began
 	}
 	end := began.Add(stoppingPatience)
 	if all := told.Add(stoppingBudget); all.Before(end) {
@@ -79,4 +78,36 @@ func stoppingEnd(pgdata string, began time.Time) (time.Time, bool) {
 		end = least
 	}
 	return end, true
+}
+
+// stoppingSince is since when a server waits for nothing but its archiver. One that
+// was told to stop, but serves the clients that it has (a smart shutdown), lives on
+// for as long as they stay, and makes WAL: pg_control says when it is over.
+func stoppingSince(pgdata string) (since time.Time, stopping bool) {
+	p, err := pg.ReadPostmaster(pgdata)
+	if err != nil || !p.Stopping {
+		return time.Time{}, false
+	}
+	// That it is stopping is the last thing that is written there.
+	since = changed(filepath.Join(pgdata, "postmaster.pid"))
+	control, err := wal.ReadControl(pgdata)
+	if err != nil {
+		return since, true // then all that is known is that it was told to
+	}
+	if control.State == wal.InProduction || control.State == wal.InArchiveRecovery {
+		return time.Time{}, false
+	}
+	if at := changed(filepath.Join(pgdata, "global", "pg_control")); at.After(since) {
+		since = at
+	}
+	return since, true
+}
+
+// changed is when a file was written; zero: nobody knows.
+func changed(path string) time.Time {
+	info, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
 }

@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -177,6 +178,47 @@ func TestStopWithSilentArchive(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSmartShutdownArchivesWhileClientsStay: a server that was told to stop, and
+// waits for a client, archives as ever, also by calls that take their time.
+func TestSmartShutdownArchivesWhileClientsStay(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 15, 1)
+	c.hasAgents(newDirectory(t, "g"), "off")
+	a := newFarArchive(t, c)
+	a.route.timeout = "30s" // longer than the test: it is not that which ends a call
+	c.archiveTo(a)
+	c.start()
+	c.switches(2)
+	c.waitArchived()
+	client := c.psql()
+	script, err := client.StdinPipe()
+	check(t, err)
+	check(t, client.Start())
+	defer func() { _ = client.Wait() }()
+	defer script.Close()
+	_, err = io.WriteString(script, "SELECT 1;\n")
+	check(t, err)
+	eventually(t, "the client is there", func() bool {
+		return c.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'") == "2"
+	})
+
+	mend := a.route.goes(silentHost)
+	c.switches(1)
+	eventually(t, "a call waits", func() bool { return callOf(c.config()) != 0 })
+	check(t, c.server.cmd.Process.Signal(syscall.SIGTERM))
+	time.Sleep(8 * time.Second) // more than a call has in a server that is shutting down
+	if strings.Contains(c.logged(), "does not wait any longer") {
+		t.Error("a call was ended while the server lives")
+	}
+	mend()
+	_, err = io.WriteString(script, strings.Repeat("SELECT pg_logical_emit_message(true, 'a', 'b'); SELECT pg_switch_wal();\n", 2))
+	check(t, err)
+	eventually(t, "the client's WAL is archived", func() bool { return len(c.status(".done")) >= 5 })
+	c.mustRun()
+	check(t, script.Close())
+	c.waitExit()
 }
 
 // TestDivergedServersWithAgentsNeverMix: two servers are promoted at one place, and
