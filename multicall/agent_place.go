@@ -22,8 +22,9 @@ import (
 
 // agentPlace is where an agent is found: see "Who it is" in docs/agent.md.
 type agentPlace struct {
-	dir string
-	key string
+	dir    string
+	key    string
+	theirs bool // it is another user's: where that one's agents are by default
 }
 
 func (p agentPlace) socket() string { return filepath.Join(p.dir, p.key+".sock") }
@@ -40,14 +41,26 @@ type agentIdentity struct {
 
 // place is where the agent of an identity is found. dir may be empty.
 func (id agentIdentity) place(dir string) agentPlace {
+	theirs := false
 	if dir == "" {
-		dir = filepath.Join("/tmp", "pitr-"+strconv.Itoa(os.Geteuid()))
+		uid := ownerOf(id.pgdata)
+		dir, theirs = filepath.Join("/tmp", "pitr-"+strconv.Itoa(uid)), uid != os.Geteuid()
 	}
 	h := sha256.New()
 	for _, part := range append([]string{id.configFile, id.pgdata}, id.flags...) {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
-	return agentPlace{dir: dir, key: hex.EncodeToString(h.Sum(nil)[:8])}
+	return agentPlace{dir: dir, key: hex.EncodeToString(h.Sum(nil)[:8]), theirs: theirs}
+}
+
+// ownerOf is the user whose data directory it is, and who runs its server: PostgreSQL
+// insists on that. Ourselves, if nobody knows.
+func ownerOf(pgdata string) int {
+	var st unix.Stat_t
+	if pgdata == "" || unix.Stat(pgdata, &st) != nil {
+		return os.Geteuid()
+	}
+	return int(st.Uid)
 }
 
 // digest is what the configuration amounts to, without understanding it.
@@ -115,14 +128,26 @@ func (p agentPlace) trusted() error {
 		return err
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
-	if !info.IsDir() || !ok || int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+	if ok && int(st.Uid) != os.Geteuid() {
+		return p.notOurs()
+	}
+	if !info.IsDir() || !ok || info.Mode().Perm()&0o022 != 0 {
 		return hint(fmt.Errorf("%s: %w", p.dir, errPlace), "it must be a directory of this user that nobody else can write to; agent_dir names another one")
 	}
 	return nil
 }
 
-// make makes the directory if it is missing.
+// notOurs says that the directory is another user's.
+func (p agentPlace) notOurs() error {
+	return hint(fmt.Errorf("%s: %w: it is another user's", p.dir, errPlace), "run this as the user of PostgreSQL, whom the data directory belongs to; if that is so already, agent_dir names another place")
+}
+
+// make makes the directory if it is missing. Not for another user, who could not
+// use it then.
 func (p agentPlace) make() error {
+	if p.theirs {
+		return p.notOurs()
+	}
 	if err := os.Mkdir(p.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}

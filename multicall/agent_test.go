@@ -79,6 +79,55 @@ func TestOnlyOurOwnDirectoryIsTrusted(t *testing.T) {
 	}
 }
 
+// Who asks for the agent of another user is told that it is not to be known, and
+// leaves that user's place alone.
+func TestAgentsOfOtherUsersAreUnknown(t *testing.T) {
+	pgdata := t.TempDir()
+	id := agentIdentity{pgdata: pgdata}
+	if p := id.place(""); p.dir != fmt.Sprintf("/tmp/pitr-%d", os.Geteuid()) || p.theirs {
+		t.Errorf("ours: %+v", p)
+	}
+	if p := (agentIdentity{pgdata: filepath.Join(pgdata, "gone")}).place(""); p.dir != id.place("").dir || p.theirs {
+		t.Errorf("without a data directory: %+v", p)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be two users: run it as root, as CI does")
+	}
+	const other = 54321
+	if err := os.Chown(pgdata, other, -1); err != nil {
+		t.Fatal(err)
+	}
+	p := id.place("")
+	if p.dir != fmt.Sprintf("/tmp/pitr-%d", other) || !p.theirs {
+		t.Errorf("theirs: %+v", p)
+	}
+	if named := id.place("/d"); named.dir != "/d" || named.theirs {
+		t.Errorf("agent_dir: %+v", named)
+	}
+	p.dir = filepath.Join(shortDir(t), "a")
+	c := &call{}
+	if err := p.make(); !errors.Is(err, errPlace) {
+		t.Errorf("got %v, want %v", err, errPlace)
+	}
+	if got := c.agentNow(t.Context(), p); got.Running || got.Problem != "" {
+		t.Errorf("there is no place, and no agent: got %+v", got)
+	}
+	if err := errors.Join(os.Mkdir(p.dir, 0o700), os.Chown(p.dir, other, -1)); err != nil {
+		t.Fatal(err)
+	}
+	fakeAgent(t, p, func(net.Conn) { t.Error("it was spoken to") })
+	for _, op := range []string{opStatus, opStop} {
+		if _, err := c.tellAgent(t.Context(), p, op); !errors.Is(err, errPlace) || !strings.Contains(strings.Join(hintsOf(err), " "), "run this as the user of PostgreSQL") {
+			t.Errorf("%s: got %v, hints %q", op, err, hintsOf(err))
+		}
+	}
+	agent := c.agentNow(t.Context(), p)
+	s := observe(t, Config{Archive: archivesAt("/a")}, dataDirectoryOf(t, nil), agent, time.Now())
+	if s.Result != warning || s.Findings[0].What != "agent" || !strings.Contains(s.Findings[0].Remedy, "run this as the user of PostgreSQL") || agent.line() == "none is running" {
+		t.Errorf("got %+v, %q", s.Findings, agent.line())
+	}
+}
+
 func TestOneAgentHoldsThePlace(t *testing.T) {
 	p := agentPlace{dir: shortDir(t), key: "k"}
 	release, err := p.hold()
