@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"time"
 
 	"pitr/archive/codec"
 	"pitr/archive/wal"
@@ -22,6 +23,7 @@ const mostAhead = 2 << 20
 type Encoding struct {
 	cancel context.CancelFunc
 	walk   wal.Walk // of the whole segment, once the bytes have come to a good end
+	shares []*share // of all archives, also of those that have left
 
 	mu    sync.Mutex // guards what follows
 	moved sync.Cond  // something of it has changed
@@ -31,8 +33,8 @@ type Encoding struct {
 	ended bool
 	err   error // how; nil is a good end
 	shelf *shelf
-	loose bool // somebody who was left behind may still be reading a part
-	open  []*share
+	loose bool     // somebody who was left behind may still be reading a part
+	open  []*share // those that have not left
 }
 
 // shelf keeps parts that nobody uses, from one file to the next.
@@ -72,10 +74,14 @@ type part = *bytes.Buffer
 // none.
 type share struct {
 	of      *Encoding
+	archive *Archive
 	next    int  // the number of the part that comes next
 	claimed bool // some archive has it
 	used    bool // and has begun to write it
 	writes  bool // is writing a part at this moment
+
+	heldUp time.Duration // it has waited for other shares
+	since  time.Time     // when it began to wait for them; zero: it does not
 }
 
 // Encode begins to encode a file for several archives of the set. It is nil for
@@ -88,9 +94,10 @@ func (s Set) Encode(ctx context.Context, name wal.Name, src Source) *Encoding {
 	ctx, cancel := context.WithCancel(ctx)
 	e := &Encoding{cancel: cancel, shelf: &s[0].shelf}
 	e.moved.L = &e.mu
-	for range s {
-		e.open = append(e.open, &share{of: e})
+	for _, a := range s {
+		e.shares = append(e.shares, &share{of: e, archive: a})
 	}
+	e.open = slices.Clone(e.shares)
 	go func() { e.end(guarded(func() error { return e.run(ctx, s[0], name, src) })) }()
 	return e
 }
@@ -127,20 +134,41 @@ func (a *Archive) encodeAhead(ctx context.Context, name wal.Name, src Source) *E
 	return Set{a}.Encode(ctx, name, src)
 }
 
-// share returns one that no archive has claimed yet.
-func (e *Encoding) share() *share {
+// share returns the archive's, unless it is claimed.
+func (e *Encoding) share(a *Archive) *share {
 	if e == nil {
 		return nil
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.open {
-		if !s.claimed {
+		if s.archive == a && !s.claimed {
 			s.claimed = true
 			return s
 		}
 	}
 	return nil
+}
+
+// HeldUp is how long an archive has waited, having written everything there was,
+// because another one had not taken it yet: that is not its own time.
+func (e *Encoding) HeldUp(a *Archive) time.Duration {
+	if e == nil {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var held time.Duration
+	for _, s := range e.shares {
+		if s.archive != a {
+			continue
+		}
+		held += s.heldUp
+		if !s.since.IsZero() {
+			held += time.Since(s.since)
+		}
+	}
+	return held
 }
 
 // suits gives the share up if these are not the bytes that the archive wants.
@@ -271,7 +299,19 @@ func (s *share) part() ([]byte, error) {
 		case e.ended:
 			return nil, io.EOF
 		}
-		e.moved.Wait()
+		s.wait()
+	}
+}
+
+// wait waits until something has changed. With too many bytes kept, nothing comes
+// before another share has had some. The encoding's mu is held.
+func (s *share) wait() {
+	if s.of.held > mostAhead {
+		s.since = time.Now()
+	}
+	s.of.moved.Wait()
+	if !s.since.IsZero() {
+		s.heldUp, s.since = s.heldUp+time.Since(s.since), time.Time{}
 	}
 }
 

@@ -155,7 +155,7 @@ func (p *Parcel) Pushed() Pushed { return p.done }
 // until the parcel is settled or dropped. encoding may be nil, or that of this
 // file: then the parcel has a share of it. Errors are those of Push.
 func (in *Intake) Stage(ctx context.Context, name wal.Name, src Source, encoding *Encoding) (*Parcel, error) {
-	share := encoding.share()
+	share := encoding.share(in.archive)
 	defer share.leave()
 	p := &Parcel{in: in, name: name, src: src}
 	err := within(ctx, func(ctx context.Context) error {

@@ -62,7 +62,7 @@ func (a *Archive) push(ctx context.Context, name wal.Name, src Source) (Pushed, 
 	if err := v.inspect(name, src); err != nil {
 		return Pushed{}, err
 	}
-	v.early = early.share().suits(v.id)
+	v.early = early.share(a).suits(v.id)
 	var done Pushed
 	err = a.together(
 		func() error { v.sweep(ctx); return nil },

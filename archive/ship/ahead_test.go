@@ -486,6 +486,126 @@ func TestAnArchiveThatIsSilentIsDownUntilItAnswers(t *testing.T) {
 	})
 }
 
+// big is segments whose encoded form is more than an encoding keeps, and an archive
+// for them.
+const big = 8 * mb
+
+func bigSegments(count int) (all []file) {
+	w := archivetest.NewWAL(systemID, 15, 1, big, 0x10, 1)
+	for range count {
+		name, content := w.Next()
+		all = append(all, file{name, content})
+	}
+	return all
+}
+
+func bigEngine(t testing.TB, w ship.WAL, over ...func(files.FS) files.FS) *ship.Ahead {
+	t.Helper()
+	a := &ship.Ahead{WAL: w, Budget: time.Minute, Patience: 10 * time.Second}
+	for _, wrap := range over {
+		disk := wrap(archivetest.NewMemory())
+		id := archive.Identity{
+			SystemID: systemID, Major: 15, SegmentSize: big, Layout: archive.Tree, Codec: archive.Zstd,
+			Created: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), CreatedBy: "test",
+		}
+		store := files.NewStore(disk, local.Writer())
+		if _, err := archive.Init(t.Context(), store, id); err != nil {
+			t.Fatal(err)
+		}
+		at := archive.New("memory", store, archive.Options{Cluster: archive.Cluster{SystemID: systemID, Major: 15, SegmentSize: big}})
+		a.Ways = append(a.Ways, ship.Way{Archive: at, Intake: archive.NewIntake(at, store)})
+	}
+	t.Cleanup(func() { a.Close(context.Background()) })
+	return a
+}
+
+// lazy takes each megabyte of what is written in its time, or until ctx ends.
+type lazy struct {
+	files.FS
+	mb time.Duration
+}
+
+type lazyFile struct {
+	files.File
+	ctx context.Context
+	mb  time.Duration
+}
+
+func (l lazy) Create(ctx context.Context, name string) (files.File, error) {
+	f, err := l.FS.Create(ctx, name)
+	return lazyFile{f, ctx, l.mb}, err
+}
+
+func (f lazyFile) Write(p []byte) (int, error) {
+	select {
+	case <-time.After(f.mb * time.Duration(len(p)) / (1 << 20)):
+		return f.File.Write(p)
+	case <-f.ctx.Done():
+		return 0, context.Cause(f.ctx)
+	}
+}
+
+// An archive that takes a file at once is not blamed for one that holds it up.
+func TestAheadBlamesNobodyForAnother(t *testing.T) {
+	good := func(fsys files.FS) files.FS { return lazy{fsys, time.Millisecond} }
+	for _, where := range []string{"opened", "written"} {
+		synctest.Test(t, func(t *testing.T) {
+			all := bigSegments(2)
+			w := newPGWAL(all...)
+			silent := &hanging{}
+			a := bigEngine(t, w, good, func(fsys files.FS) files.FS {
+				silent.FS = fsys
+				if where == "written" {
+					return lazy{fsys, 24 * time.Hour}
+				}
+				return silent
+			})
+			silent.set(true)
+			began := time.Now()
+			_, err := a.Push(t.Context(), all[0].name)
+			if took := time.Since(began); err == nil || took < a.Budget/2 || took > a.Budget+2*time.Second {
+				t.Errorf("%s: got %v after %s, want the silent one's error", where, err, took)
+			}
+			if s := a.States()[0]; !s.Down.IsZero() || s.Failing || s.Err != nil || s.Last != all[0].name {
+				t.Errorf("%s: the one that waited: got %+v, want it up with the file", where, s)
+			}
+			if s := a.States()[1]; s.Down.IsZero() || !s.Failing {
+				t.Errorf("%s: the silent one: got %+v, want it down", where, s)
+			}
+			a.Close(t.Context())
+			synctest.Wait()
+		})
+	}
+}
+
+// lateHistories is an archive that takes its time to give a .history its name.
+type lateHistories struct{ lazy }
+
+func (l lateHistories) Publish(ctx context.Context, from, to string) error {
+	if strings.Contains(to, ".history") {
+		time.Sleep(40 * time.Second)
+	}
+	return l.FS.Publish(ctx, from, to)
+}
+
+// A file has its turn sooner in one archive than in another one, and waits for that
+// beyond its own time.
+func TestAheadWaitsForOneThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := append([]file{history(2), history(3)}, bigSegments(1)...)
+		w := newPGWAL(all...)
+		a := bigEngine(t, w,
+			func(fsys files.FS) files.FS { return lazy{fsys, time.Millisecond} },
+			func(fsys files.FS) files.FS { return lateHistories{lazy{fsys, 12 * time.Second}} },
+		)
+		if got, err := archiver(t, a, w, all); err != nil {
+			t.Errorf("%d files, then %v", len(got), err)
+		}
+		a.Close(t.Context())
+		synctest.Wait()
+	})
+}
+
 // A call that is given up leaves its file under way; the next one finds it.
 func TestAheadOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -259,7 +259,7 @@ func (t *track) stage(ctx context.Context, it *item, compresses bool) step {
 	}
 	began := t.way.enter()
 	parcel, err := t.way.Intake.Stage(ctx, it.name, it.file, enc)
-	t.way.leave(began, err)
+	t.way.leave(began.Add(enc.HeldUp(t.way.Archive)), err)
 	return step{parcel: parcel, err: err}
 }
 
@@ -276,13 +276,30 @@ func (l *convoy) within(ctx context.Context) (context.Context, context.CancelFun
 }
 
 // staged waits for a file that has come to its turn. Its time begins now: what
-// lies behind others on a slow line has it later.
+// lies behind others on a slow line has it later. While another archive holds the
+// file up it stands still: that one's own time ends that.
 func (t *track) staged(it *item) step {
-	if cancel := it.cancel[t.i]; cancel != nil {
-		over := time.AfterFunc(t.Budget, func() { cancel(t.overBudget()) })
-		defer over.Stop()
+	cancel := it.cancel[t.i]
+	if cancel == nil {
+		return <-it.steps[t.i]
 	}
-	return <-it.steps[t.i]
+	heldUp := func() time.Duration { return it.enc.HeldUp(t.way.Archive) }
+	began, before := time.Now(), heldUp()
+	over := time.NewTimer(t.Budget)
+	defer over.Stop()
+	for {
+		select {
+		case s := <-it.steps[t.i]:
+			return s
+		case <-over.C:
+		}
+		left := t.Budget - time.Since(began) + heldUp() - before
+		if left <= 0 {
+			cancel(t.overBudget())
+			return <-it.steps[t.i]
+		}
+		over.Reset(max(left, time.Second)) // not again and again for nothing
+	}
 }
 
 // drop gives a staged file up, and waits for nobody: its name is nothing that
