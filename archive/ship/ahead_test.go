@@ -578,25 +578,43 @@ func TestAheadBlamesNobodyForAnother(t *testing.T) {
 	}
 }
 
-// lateHistories is an archive that takes its time to give a .history its name.
-type lateHistories struct{ lazy }
+// lateLabels is an archive that takes its time to give a .backup its name.
+type lateLabels struct{ lazy }
 
-func (l lateHistories) Publish(ctx context.Context, from, to string) error {
-	if strings.Contains(to, ".history") {
+func (l lateLabels) Publish(ctx context.Context, from, to string) error {
+	err := l.FS.Publish(ctx, from, to)
+	if err == nil && strings.Contains(to, ".backup") {
 		time.Sleep(40 * time.Second)
 	}
-	return l.FS.Publish(ctx, from, to)
+	return err
+}
+
+// labels are small files of the timeline, before its first segment.
+func labels(t testing.TB, count int) (all []file) {
+	for n := range count {
+		segment := wal.SegmentName(1, wal.SegmentNumber(n+1), big)
+		start, err := segment.Start(big)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, err := wal.ParseName(segment.String() + ".00000028.backup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, file{name, fmt.Appendf(nil, "START WAL LOCATION: %s (file %s)\nLABEL: x\n", start+0x28, segment)})
+	}
+	return all
 }
 
 // A file has its turn sooner in one archive than in another one, and waits for that
 // beyond its own time.
 func TestAheadWaitsForOneThatIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		all := append([]file{history(2), history(3)}, bigSegments(1)...)
+		all := append(labels(t, 3), bigSegments(1)...)
 		w := newPGWAL(all...)
 		a := bigEngine(t, w,
 			func(fsys files.FS) files.FS { return lazy{fsys, time.Millisecond} },
-			func(fsys files.FS) files.FS { return lateHistories{lazy{fsys, 12 * time.Second}} },
+			func(fsys files.FS) files.FS { return lateLabels{lazy{fsys, 12 * time.Second}} },
 		)
 		if got, err := archiver(t, a, w, all); err != nil {
 			t.Errorf("%d files, then %v", len(got), err)
