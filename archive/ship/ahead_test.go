@@ -331,6 +331,7 @@ func TestAheadStopsAtAConflict(t *testing.T) {
 		if len(got) != 5 || !errors.Is(err, archive.ErrConflict) {
 			t.Fatalf("%d files were archived, then %v; want 5 and a conflict", len(got), err)
 		}
+		until(t, func() bool { return !a.Busy() }) // what was ahead of it is dropped
 		// PostgreSQL asks again and again. Nothing else is sent for that.
 		for range 3 {
 			mu.Lock()
