@@ -377,23 +377,24 @@ func TestAnAgentsLogIsPrinted(t *testing.T) {
 // TestAnAgentThatEndsIsNone: who asks how it is when it is killed is told of the
 // next one, or that there is none.
 func TestAnAgentThatEndsIsNone(t *testing.T) {
-	p := agentPlace{dir: shortDir(t), key: "k"}
-	fakeAgent(t, p, func(net.Conn) { _ = os.Remove(p.socket()) })
-	if got, err := new(call).agentStatus(t.Context(), p); err != nil || got.Running {
+	dir := shortDir(t)
+	last := agentPlace{dir: dir, key: "last"}
+	fakeAgent(t, last, func(net.Conn) { _ = os.Remove(last.socket()) })
+	if got, err := new(call).agentStatus(t.Context(), last); err != nil || got.Running {
 		t.Errorf("got %+v, %v, want no agent", got, err)
 	}
-	p.key = "next"
-	fakeAgent(t, p, func(net.Conn) { // it ends without having read the question
-		fakeAgent(t, p, func(c net.Conn) {
+	one := agentPlace{dir: dir, key: "one"}
+	fakeAgent(t, one, func(net.Conn) { // it ends without having read the question
+		fakeAgent(t, one, func(c net.Conn) {
 			hear(c).Scan()
 			_ = send(c, agentAnswer{Done: true, Status: json.RawMessage(`{"running":true,"pid":7}`)}, silence)
 		})
 	})
-	if got, err := new(call).agentStatus(t.Context(), p); err != nil || !got.Running || got.PID != 7 {
+	if got, err := new(call).agentStatus(t.Context(), one); err != nil || !got.Running || got.PID != 7 {
 		t.Errorf("got %+v, %v, want the next agent", got, err)
 	}
-	p.key = "no good"
-	l, err := p.listen()
+	bad := agentPlace{dir: dir, key: "bad"}
+	l, err := bad.listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +408,7 @@ func TestAnAgentThatEndsIsNone(t *testing.T) {
 		}
 	}()
 	defer l.Close()
-	if _, err := new(call).agentStatus(t.Context(), p); err == nil || errors.Is(err, errNoAgent) {
+	if _, err := new(call).agentStatus(t.Context(), bad); err == nil || errors.Is(err, errNoAgent) {
 		t.Errorf("all of them hang up: got %v", err)
 	}
 }
