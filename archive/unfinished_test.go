@@ -13,30 +13,11 @@ import (
 	"pitr/archive/wal"
 )
 
-// boundary is where a record of a segment begins, after half of it.
-func boundary(t testing.TB, f file) wal.LSN {
-	t.Helper()
-	start, err := f.name.Start(mb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := wal.LSN(0)
-	_, err = wal.WalkSegment(bytes.NewReader(f.content), f.name.Segment(), mb, wal.WalkerOptions{OnRecord: func(r wal.Record) {
-		if found == 0 && r.LSN > start+wal.LSN(mb/2) {
-			found = r.LSN
-		}
-	}})
-	if err != nil || found == 0 {
-		t.Fatalf("no record in the second half of %s: %v", f.name, err)
-	}
-	return found
-}
-
 // unfinished is a segment whose WAL was written up to a record in its middle,
 // and where that is. What follows is zeros, as on a primary.
 func unfinished(t testing.TB, f file) (file, wal.LSN) {
 	t.Helper()
-	end := boundary(t, f)
+	end := archivetest.Boundary(t, f.name, f.content)
 	cut := file{f.name, slices.Clone(f.content)}
 	clear(cut.content[end%wal.LSN(mb):])
 	return cut, end
@@ -46,7 +27,7 @@ func unfinished(t testing.TB, f file) (file, wal.LSN) {
 // the file held before is not cleared, and looks like damage.
 func recycled(t testing.TB, f file) (file, wal.LSN) {
 	t.Helper()
-	end := boundary(t, f)
+	end := archivetest.Boundary(t, f.name, f.content)
 	cut := file{f.name, slices.Clone(f.content)}
 	for i := int(end % wal.LSN(mb)); i < len(cut.content); i++ {
 		cut.content[i] = byte(i*7) | 1

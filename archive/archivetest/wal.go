@@ -1,10 +1,12 @@
 package archivetest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"math/rand/v2"
 	"slices"
+	"testing"
 
 	"pitr/archive/wal"
 )
@@ -140,4 +142,25 @@ func (w *WAL) pageHeader() {
 	binary.LittleEndian.PutUint32(h[36:], blockSize)
 	w.page = append(w.page, h[:length]...)
 	w.at += uint64(length)
+}
+
+// Boundary is where a record begins in the second half of a segment that a WAL has
+// made: WAL that ends there is unfinished, and not damaged.
+func Boundary(t testing.TB, name wal.Name, content []byte) wal.LSN {
+	t.Helper()
+	size := wal.SegmentSize(len(content))
+	start, err := name.Start(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := wal.LSN(0)
+	_, err = wal.WalkSegment(bytes.NewReader(content), name.Segment(), size, wal.WalkerOptions{OnRecord: func(r wal.Record) {
+		if found == 0 && r.LSN > start+wal.LSN(size/2) {
+			found = r.LSN
+		}
+	}})
+	if err != nil || found == 0 {
+		t.Fatalf("no record in the second half of %s: %v", name, err)
+	}
+	return found
 }

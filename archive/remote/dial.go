@@ -231,12 +231,13 @@ func (d *dialling) openSFTP(r io.Reader, w io.WriteCloser) (*session, error) {
 	if offers("limits@openssh.com") {
 		s.chunk = largestChunk
 	}
-	s.openRoom()
+	s.room = make(chan nothing, mostUnanswered/s.chunk)
+	s.allow(leastUnanswered)
 	go s.watch()
 	s.background(func() {
 		began := time.Now()
 		_, _ = s.rootMode(d.f.opts.Root) // whoever creates something will want to know it
-		s.widen(time.Since(began))
+		s.allow(unanswered(time.Since(began)) - leastUnanswered)
 	})
 	return s, nil
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -280,13 +281,53 @@ func TestTheLineIsFilled(t *testing.T) {
 			t.Errorf("%s away: %d bytes on their way, want %d", roundTrip, got, want)
 		}
 	}
-	for _, chunk := range []int{safeChunk, largestChunk} {
-		s := &session{chunk: chunk}
-		s.openRoom()
-		near := len(s.room)
-		s.widen(time.Hour)
-		if far := len(s.room); near != leastUnanswered/chunk || far < mostUnanswered/chunk-1 || far > cap(s.room) {
-			t.Errorf("packets of %d: room for %d, and then for %d of %d", chunk, near, far, cap(s.room))
+}
+
+// TestRoomOnTheLineComesBack, whatever becomes of the files that had it: what was
+// lost of it would be missing for as long as the connection lives.
+func TestRoomOnTheLineComesBack(t *testing.T) {
+	srv := newServer(t, openSSH)
+	f := srv.newFS()
+	s, err := f.session(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.rootMode(f.opts.Root); err != nil {
+		t.Fatal(err)
+	}
+	before := len(s.room)
+	if before < leastUnanswered/s.chunk {
+		t.Errorf("there is room for %d packets of %d", before, s.chunk)
+	}
+	store, content := files.NewStore(f, local.Writer()), make([]byte, 4<<20)
+	var puts sync.WaitGroup
+	for n := range 6 {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		puts.Go(func() {
+			err := store.Put(ctx, fmt.Sprint("f", n), func(w io.Writer) error {
+				for range 2 {
+					if _, err := w.Write(content); err != nil {
+						return err
+					}
+					if n%2 == 1 {
+						cancel() // with packets on their way
+					}
+				}
+				return nil
+			})
+			if (err == nil) != (n%2 == 0) {
+				t.Errorf("file %d: %v", n, err)
+			}
+		})
+	}
+	puts.Wait()
+	for end := time.Now().Add(10 * time.Second); len(s.room) < before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("there was room for %d packets, and now there is for %d", before, len(s.room))
 		}
+	}
+	if s.room == nil || cap(s.room) != mostUnanswered/s.chunk {
+		t.Errorf("the most is %d packets of %d", cap(s.room), s.chunk)
 	}
 }

@@ -29,17 +29,9 @@ func unanswered(roundTrip time.Duration) int {
 	return min(max(leastUnanswered, int(swiftest*roundTrip.Seconds())), mostUnanswered)
 }
 
-// openRoom lets the least be on its way.
-func (s *session) openRoom() {
-	s.room = make(chan nothing, mostUnanswered/s.chunk)
-	for range leastUnanswered / s.chunk {
-		s.room <- nothing{}
-	}
-}
-
-// widen lets so many bytes be on their way that the line is full.
-func (s *session) widen(roundTrip time.Duration) {
-	for range (unanswered(roundTrip) - leastUnanswered) / s.chunk {
+// allow lets so many bytes more be on their way.
+func (s *session) allow(bytes int) {
+	for range bytes / s.chunk {
 		s.room <- nothing{}
 	}
 }

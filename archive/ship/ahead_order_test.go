@@ -47,21 +47,8 @@ func TestAheadWaitsForTheHistory(t *testing.T) {
 // TestAheadStoresAPartialBesideTheFinishedOne, as a call without an agent does.
 func TestAheadStoresAPartialBesideTheFinishedOne(t *testing.T) {
 	whole := segments(0x11, 1, 1)[0]
-	start, err := whole.name.Start(mb)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := wal.LSN(0)
-	_, err = wal.WalkSegment(bytes.NewReader(whole.content), whole.name.Segment(), mb, wal.WalkerOptions{OnRecord: func(r wal.Record) {
-		if found == 0 && r.LSN > start+wal.LSN(mb/2) {
-			found = r.LSN
-		}
-	}})
-	if err != nil || found == 0 {
-		t.Fatalf("no record in the middle: %v", err)
-	}
 	cut := file{whole.name, slices.Clone(whole.content)}
-	clear(cut.content[found%wal.LSN(mb):])
+	clear(cut.content[archivetest.Boundary(t, whole.name, whole.content)%wal.LSN(mb):])
 	for _, f := range forms {
 		disk := treeSite(t, f)
 		if _, err := archiveAt(disk).Push(t.Context(), whole.name, bytes.NewReader(whole.content)); err != nil {

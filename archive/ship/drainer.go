@@ -51,14 +51,6 @@ func (d *Drainer) Run(ctx context.Context) {
 	}
 }
 
-// Poke has all queues looked at, for something was put there that this Shipper
-// knows nothing of. A destination that failed is not tried any sooner.
-func (d *Drainer) Poke() {
-	for _, to := range d.Shipper.Destinations {
-		d.Shipper.desk(to.Name).poke()
-	}
-}
-
 // Waiting tells whether any queue holds a file, or may hold one: it looks, and
 // what cannot be looked at counts. Run need not have been called. It takes as
 // long as the disk of the queues does.
