@@ -33,7 +33,7 @@ func TestSlaveThatWasAwayMissesNothing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			near, far := newSlave(t), tt.make(t)
-			s := newShipping(t, 15, []*slave{far, near}, "ssh_timeout: 10", "ssh_timeout: 6\n    queue_wait: 10", "debug: on", "debug: off")
+			s := newShipping(t, 15, []*slave{far, near}, "ssh_timeout: 10", "ssh_timeout: 10\n    queue_wait: 10", "debug: on", "debug: off")
 			s.observe()
 			s.primary.start()
 			s.primary.switchWAL()
@@ -54,7 +54,7 @@ func TestSlaveThatWasAwayMissesNothing(t *testing.T) {
 				return len(s.waiting(far)) == 0
 			})
 
-			s.wantQuick(near, 6*time.Second)
+			s.wantQuick(near, 5*time.Second) // half of ssh_timeout: who waits for the other slave waits longer
 			for _, slave := range s.slaves {
 				if n := slave.wantAcknowledged(s.primary); n < 32 {
 					t.Errorf("%s: only %d files are there", slave.host, n)
