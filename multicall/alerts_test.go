@@ -1,10 +1,12 @@
 package multicall
 
 import (
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	"pitr/archive/ship"
 	"pitr/archive/wal"
 )
 
@@ -170,10 +172,13 @@ func TestForkEndsWithTheServer(t *testing.T) {
 	if told := a.next(now, f.conditions(1, now)); len(told) != 1 || told[0].level != warning {
 		t.Fatalf("told %+v", told)
 	}
-	if told := a.next(now, f.end()); len(told) != 1 || told[0].level != fine {
+	of := &agent{call: &call{log: slog.New(slog.DiscardHandler)}, id: agentIdentity{pgdata: dataDirectoryOf(t, nil)}, ahead: new(ship.Ahead)}
+	of.lookForForks(t.Context(), f, now)
+	if told := a.next(now, of.watched.forkConditions()); len(told) != 1 || told[0].level != fine {
 		t.Errorf("in the end told %+v", told)
 	}
-	if left := append(f.end(), f.conditions(1, now)...); len(left) != 0 {
+	of.lookForForks(t.Context(), f, now)
+	if left := append(of.watched.forkConditions(), f.conditions(1, now)...); len(left) != 0 {
 		t.Errorf("left are %+v", left)
 	}
 }
