@@ -76,6 +76,8 @@ type view struct {
 	// watch sees every byte that is read: also those of another segment that
 	// verifying this one needs.
 	watch io.Writer
+	// settled: nothing may be delivered that later WAL could make wrong.
+	settled bool
 	// early is the file to be pushed, as it is being encoded already, or nil.
 	early *share
 }

@@ -51,6 +51,11 @@ func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, del
 		return err
 	}
 	defer f.Close()
+	return v.deliver(ctx, name, f, deliver)
+}
+
+// deliver hands out an open file, verified.
+func (v view) deliver(ctx context.Context, name wal.Name, f Object, deliver Deliver) error {
 	return deliver(func(w io.Writer) error {
 		if err := v.verified(ctx, name, f, w); err != nil {
 			return err

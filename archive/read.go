@@ -195,6 +195,8 @@ func (c *checker) judge(ctx context.Context, w wal.Walk) error {
 	switch {
 	case w.Status == wal.Complete:
 		return nil
+	case v.settled:
+		return fmt.Errorf("%w: its WAL stops at %s: %s", ErrUnsettled, w.End, w.Reason)
 	case c.name.Kind() == wal.KindPartial && (w.Status == wal.Ended || v.vouches()):
 		return nil // it ends so by nature
 	case c.name.Kind() == wal.KindPartial:

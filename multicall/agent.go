@@ -2,10 +2,6 @@ package multicall
 
 import (
 	"context"
-	"io/fs"
-	"log/slog"
-	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -19,62 +15,25 @@ import (
 
 // agent is the process that ships for the calls of archive_command.
 type agent struct {
-	*call
-	cfg     Config
-	place   agentPlace
-	id      agentIdentity
-	build   string
-	digest  string
-	cluster archive.Cluster
-	// follows: it ends with its postmaster.
-	follows bool
+	*post
 	ahead   *ship.Ahead // nil: no archive must have it
 	way     delivery
 	drainer *ship.Drainer // nil: there are no queues
-	told    *memoir
 	watched watched
-	began   time.Time
 
-	listener *net.UnixListener
-	socket   fs.FileInfo // of what it listens on
-	calls    sync.WaitGroup
-
-	mu     sync.Mutex // guards the rest
-	why    string     // why it ends; empty: it does not
-	killed bool       // it was told to end at once
-	ending chan struct{}
-	at     int // calls that push, under way
+	pushing struct {
+		sync.Mutex     // guards n
+		n          int // calls that push, under way
+	}
 }
 
 // newAgent prepares an agent. The lock is held when it returns.
 func (c *call) newAgent(cfg Config, id agentIdentity, place agentPlace) (*agent, func(), error) {
-	cluster, err := clusterOf(id.pgdata)
+	p, release, err := c.newPost(cfg, id, place)
 	if err != nil {
 		return nil, nil, err
 	}
-	digest, err := id.digest()
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := place.make(); err != nil {
-		return nil, nil, err
-	}
-	release, err := place.hold()
-	if err != nil {
-		return nil, nil, err
-	}
-	a := &agent{
-		call: c, cfg: cfg, id: id, place: place, build: buildID(), digest: digest, cluster: cluster,
-		told: newMemoir(), began: time.Now(), ending: make(chan struct{}),
-	}
-	if a.listener, err = place.listen(); err == nil {
-		a.socket, err = os.Lstat(place.socket())
-	}
-	if err != nil {
-		release()
-		return nil, nil, err
-	}
-	c.log = slog.New(newTeeHandler(newLineHandler(a.told, "agent", c.level), c.log.Handler()))
+	a := &agent{post: p}
 	a.prepare()
 	return a, release, nil
 }

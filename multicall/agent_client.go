@@ -25,49 +25,71 @@ const silence = 5 * time.Second
 // errNoAgent says that no agent took the file: nothing is known of it.
 var errNoAgent = errors.New("no agent took it")
 
+// errWentAway says that an agent was there, and did not come to an answer.
+var errWentAway = fmt.Errorf("%w to its end", errNoAgent)
+
 // askAgent has the agent at a place push a file. errNoAgent if there is none, if it
 // declines, or goes away in the middle. Everything else is its answer.
 func (c *call) askAgent(ctx context.Context, id agentIdentity, place agentPlace, path string) error {
-	digest, err := id.digest()
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoAgent, err)
-	}
-	over := func() error {
-		return fmt.Errorf("push %s: the agent is still at it: %w", filepath.Base(path), context.Cause(ctx))
-	}
-	conn, err := place.dial(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return over()
-	case err != nil:
-		return fmt.Errorf("%w: %w", errNoAgent, err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
-	req := agentRequest{Version: agentVersion, Build: buildID(), Config: digest, Op: opPush, Path: path}
+	req := agentRequest{Op: opPush, Path: path}
 	if end, bounded := ctx.Deadline(); bounded {
 		req.Patience = max(1, time.Until(end).Milliseconds())
 	}
-	if err := send(conn, req, silence); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("%w: %w", errNoAgent, err)
+	a, f, err := c.converse(ctx, id, place, req)
+	if f != nil {
+		_ = f.Close() // a push has none
+	}
+	switch {
+	case errors.Is(err, errWentAway):
+		c.log.Warn("the agent does not answer; the file is shipped without it", "reason", err)
+		return err
+	case errors.Is(err, errNoAgent):
+		return err
+	case err != nil:
+		return fmt.Errorf("push %s: the agent is still at it: %w", filepath.Base(path), err)
+	}
+	return hearErrors(a.Errors)
+}
+
+// converse has the agent or fetcher at a place do something, and waits for its
+// answer, with which a file may come that the caller closes. errNoAgent if there is
+// none, or if it declines; errWentAway if it breaks off. When ctx ends, its cause.
+func (c *call) converse(ctx context.Context, id agentIdentity, place agentPlace, req agentRequest) (agentAnswer, *os.File, error) {
+	none := func(is, err error) (agentAnswer, *os.File, error) {
+		if ctx.Err() != nil {
+			return agentAnswer{}, nil, context.Cause(ctx)
+		}
+		return agentAnswer{}, nil, fmt.Errorf("%w: %w", is, err)
+	}
+	digest, err := id.digest()
+	if err != nil {
+		return none(errNoAgent, err)
+	}
+	unixConn, err := place.dial(ctx)
+	if err != nil {
+		return none(errNoAgent, err)
+	}
+	conn := &fileConn{UnixConn: unixConn}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	req.Version, req.Build, req.Config = agentVersion, buildID(), digest
+	if err := send(conn, req, silence); err != nil {
+		return none(errNoAgent, err)
 	}
 	for from := hear(conn); ; {
 		var a agentAnswer
 		err := receive(conn, from, silence, &a)
 		switch {
-		case ctx.Err() != nil:
-			return over()
-		case err != nil:
-			c.log.Warn("the agent does not answer; the file is shipped without it", "reason", err)
-			return fmt.Errorf("%w: %w", errNoAgent, err)
+		case ctx.Err() != nil, err != nil:
+			return none(errWentAway, err)
 		case a.Busy:
 			continue
 		}
 		c.say(a.Log)
 		if a.Declined != "" || !a.Done {
-			return fmt.Errorf("%w: %s", errNoAgent, a.Declined)
+			return none(errNoAgent, errors.New(a.Declined))
 		}
-		return hearErrors(a.Errors)
+		return a, conn.take(), nil
 	}
 }
 

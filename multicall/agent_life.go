@@ -8,8 +8,6 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
-
-	"pitr/backup/pg"
 )
 
 // agentRound is how often an agent looks whether it is still wanted.
@@ -24,7 +22,7 @@ func (a *agent) run(ctx context.Context) error {
 	debug.SetMemoryLimit(agentMemory)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go a.accept(ctx)
+	go a.accept(ctx, a)
 	if a.drainer != nil {
 		drained := make(chan struct{})
 		go func() { defer close(drained); a.drainer.Run(ctx) }()
@@ -34,23 +32,7 @@ func (a *agent) run(ctx context.Context) error {
 	watching.Go(func() { a.watch(ctx) })
 	watching.Go(func() { a.watchForks(ctx) })
 	defer func() { cancel(); within(2*lookTime, watching.Wait) }()
-	tick := time.NewTicker(agentRound)
-	defer tick.Stop()
-	for a.reason() == "" {
-		select {
-		case <-ctx.Done():
-			a.mu.Lock()
-			a.killed = true
-			a.mu.Unlock()
-			a.end(context.Cause(ctx).Error())
-		case <-a.ending:
-		case <-tick.C:
-			if why := a.unwanted(); why != "" {
-				a.end(why)
-			}
-		}
-	}
-	a.log.Debug("the agent ends", "reason", a.reason())
+	a.untilEnded(ctx, a.unwanted)
 	a.close()
 	return nil
 }
@@ -65,41 +47,6 @@ func (a *agent) close() {
 	}
 }
 
-// end takes no call any more.
-func (a *agent) end(why string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.why != "" {
-		return
-	}
-	a.why = why
-	close(a.ending)
-	// The socket first: whoever finds none ships by itself.
-	if a.owns() {
-		_ = os.Remove(a.place.socket())
-	}
-	_ = a.listener.Close()
-}
-
-// interrupted tells whether it has to end at once.
-func (a *agent) interrupted() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.killed
-}
-
-func (a *agent) reason() string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.why
-}
-
-// owns tells whether the socket at the agent's place is its own.
-func (a *agent) owns() bool {
-	there, err := os.Lstat(a.place.socket())
-	return err == nil && os.SameFile(there, a.socket)
-}
-
 // unwanted is why the agent has to end, or nothing.
 func (a *agent) unwanted() string {
 	if !a.owns() {
@@ -108,14 +55,7 @@ func (a *agent) unwanted() string {
 	if !a.follows || a.busy() || a.drainer != nil && a.waiting() {
 		return ""
 	}
-	p, err := pg.ReadPostmaster(a.id.pgdata)
-	switch {
-	case errors.Is(err, pg.ErrNotRunning):
-		return "the server has ended"
-	case err == nil && !lives(p, a.id.pgdata):
-		return "the server is gone"
-	}
-	return ""
+	return a.serverGone()
 }
 
 // waiting tells whether a queue holds something, as far as its disk tells.
@@ -138,8 +78,8 @@ func (a *agent) waiting() bool {
 
 // busy tells whether a call or a file is under way.
 func (a *agent) busy() bool {
-	a.mu.Lock()
-	at := a.at
-	a.mu.Unlock()
-	return at > 0 || a.ahead != nil && a.ahead.Busy()
+	a.pushing.Lock()
+	n := a.pushing.n
+	a.pushing.Unlock()
+	return n > 0 || a.ahead != nil && a.ahead.Busy()
 }

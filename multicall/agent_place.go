@@ -37,6 +37,16 @@ type agentIdentity struct {
 	pgdata     string   // absolute, without symbolic links
 	flags      []string // the settings of the command line
 	environ    []string
+	// restores: it is a fetcher, which works for restore_command.
+	restores bool
+}
+
+// role is what it is called.
+func (id agentIdentity) role() string {
+	if id.restores {
+		return "fetcher"
+	}
+	return "agent"
 }
 
 // place is where the agent of an identity is found. dir may be empty.
@@ -49,6 +59,9 @@ func (id agentIdentity) place(dir string) agentPlace {
 	h := sha256.New()
 	for _, part := range append([]string{id.configFile, id.pgdata}, id.flags...) {
 		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	if id.restores {
+		fmt.Fprint(h, id.role())
 	}
 	return agentPlace{dir: dir, key: hex.EncodeToString(h.Sum(nil)[:8]), theirs: theirs}
 }

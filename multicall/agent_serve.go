@@ -10,14 +10,20 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"time"
-
-	"pitr/archive"
 )
 
+// worker does what calls ask for.
+type worker interface {
+	// answer does what is asked. The file goes with the answer, or is nil.
+	answer(ctx context.Context, req agentRequest) (agentAnswer, *os.File)
+	// patience is how long a call can wait; 0: as long as it takes.
+	patience(req agentRequest) time.Duration
+}
+
 // accept takes calls until the listener is closed.
-func (a *agent) accept(ctx context.Context) {
+func (p *post) accept(ctx context.Context, w worker) {
 	for {
-		conn, err := a.listener.AcceptUnix()
+		conn, err := p.listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
@@ -25,85 +31,117 @@ func (a *agent) accept(ctx context.Context) {
 			select {
 			case <-time.After(agentRound):
 				continue
-			case <-a.ending:
+			case <-p.ending:
 				return
 			}
 		}
-		a.calls.Go(func() {
+		p.calls.Go(func() {
 			defer conn.Close()
-			a.serve(ctx, conn)
+			p.serve(ctx, conn, w)
 		})
 	}
 }
 
+// reply is an answer and the file that goes with it.
+type reply struct {
+	agentAnswer
+	file *os.File
+}
+
+// close closes what was not sent, or was.
+func (r reply) close() {
+	if r.file != nil {
+		_ = r.file.Close()
+	}
+}
+
 // serve answers one call.
-func (a *agent) serve(ctx context.Context, conn *net.UnixConn) {
+func (p *post) serve(ctx context.Context, conn *net.UnixConn, w worker) {
 	if _, err := peer(conn); err != nil {
-		a.log.Warn("a call was turned away", "reason", err)
+		p.log.Warn("a call was turned away", "reason", err)
 		return
 	}
 	from := hear(conn)
 	var req agentRequest
 	if err := receive(conn, from, silence, &req); err != nil {
-		a.log.Debug("a call said nothing that makes sense", "reason", err)
+		p.log.Debug("a call said nothing that makes sense", "reason", err)
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan agentAnswer, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				done <- agentAnswer{Errors: tellErrors(&panicked{p, debug.Stack()})}
-			}
-		}()
-		done <- a.answer(ctx, req)
-	}()
+	done := p.work(ctx, req, w)
 	gone := make(chan struct{})
 	go func() { // nothing more is said by the caller: its end is all that can come
 		_ = conn.SetReadDeadline(time.Time{})
 		from.Scan()
 		close(gone)
 	}()
-	// A call does not wait for what outlives its time: it hears nothing any more.
-	overdue := time.After(a.patience(req) + 2*heartbeat)
+	sent := p.keepWaiting(conn, done, gone, w.patience(req))
+	cancel()
+	if !sent { // what is still under way may end with a file
+		p.calls.Go(func() { (<-done).close() })
+	}
+}
+
+// work begins what is asked for.
+func (p *post) work(ctx context.Context, req agentRequest, w worker) <-chan reply {
+	done := make(chan reply, 1)
+	go func() {
+		defer func() {
+			if cause := recover(); cause != nil {
+				done <- reply{agentAnswer{Errors: tellErrors(&panicked{cause, debug.Stack()})}, nil}
+			}
+		}()
+		answer, f := w.answer(ctx, req)
+		done <- reply{answer, f}
+	}()
+	return done
+}
+
+// keepWaiting tells a call that its answer is being worked at, until it is there,
+// and sends it; false if it is not there in time.
+func (p *post) keepWaiting(conn *net.UnixConn, done <-chan reply, gone <-chan struct{}, patience time.Duration) bool {
+	var overdue <-chan time.Time
+	if patience > 0 { // a call does not wait for what outlives its time: it hears nothing any more
+		overdue = time.After(patience + 2*heartbeat)
+	}
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
 		select {
 		case <-overdue:
-			return
-		case answer := <-done:
-			answer.Done = true
-			if err := send(conn, answer, silence); err != nil {
-				a.told.putBack(answer.Log)
-			}
-			return
+			return false
 		case <-gone:
-			return // the file stays under way: PostgreSQL asks again
+			return false // a file stays under way: PostgreSQL asks again
+		case r := <-done:
+			r.Done = true
+			if err := sendFile(conn, r.agentAnswer, r.file, silence); err != nil {
+				p.told.putBack(r.Log)
+			}
+			r.close()
+			return true
 		case <-tick.C:
 			if err := send(conn, agentAnswer{Busy: true}, silence); err != nil {
-				return
+				return false
 			}
 		}
 	}
 }
 
 // answer does what is asked.
-func (a *agent) answer(ctx context.Context, req agentRequest) agentAnswer {
+func (a *agent) answer(ctx context.Context, req agentRequest) (agentAnswer, *os.File) {
 	switch req.Op {
 	case opStop:
 		a.end("it was told to")
-		return agentAnswer{}
+		return agentAnswer{}, nil
 	case opStatus:
 		text, err := json.Marshal(a.status())
-		return agentAnswer{Status: text, Errors: tellErrors(err)}
+		return agentAnswer{Status: text, Errors: tellErrors(err)}, nil
 	case opPush:
 	default:
-		return agentAnswer{Declined: fmt.Sprintf("it does not know %q", req.Op)}
+		return agentAnswer{Declined: fmt.Sprintf("it does not know %q", req.Op)}, nil
 	}
 	if why := a.declines(req); why != "" {
-		return agentAnswer{Declined: why}
+		return agentAnswer{Declined: why}, nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, a.patience(req), fmt.Errorf("push_timeout of %s is over", a.cfg.PushTimeout))
 	defer cancel()
@@ -111,16 +149,16 @@ func (a *agent) answer(ctx context.Context, req agentRequest) agentAnswer {
 	defer a.count(-1)
 	err := a.push(ctx, req.Path)
 	if err != nil && a.interrupted() {
-		return agentAnswer{Declined: "it was told to end"} // the call ships by itself
+		return agentAnswer{Declined: "it was told to end"}, nil // the call ships by itself
 	}
-	return agentAnswer{Errors: tellErrors(err), Log: a.told.take()}
+	return agentAnswer{Errors: tellErrors(err), Log: a.told.take()}, nil
 }
 
 // count counts the calls that push.
 func (a *agent) count(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.at += n
+	a.pushing.Lock()
+	defer a.pushing.Unlock()
+	a.pushing.n += n
 }
 
 // patience is how long a call can wait.
@@ -133,32 +171,13 @@ func (a *agent) patience(req agentRequest) time.Duration {
 
 // declines is why a file is not for this agent. One that is out of date ends.
 func (a *agent) declines(req agentRequest) string {
-	switch {
-	case req.Version != agentVersion, req.Build != a.build:
-		a.end("a call came from another build")
-		return "it is another build"
-	case req.Config != a.digest:
-		a.end("the configuration has changed")
-		return "its configuration is another one"
-	case a.reason() != "":
-		return "it is ending"
-	case a.cluster != a.clusterNow():
-		a.end("the data directory is another cluster's now")
-		return "it serves another cluster"
-	case !sameDirectory(filepath.Dir(req.Path), filepath.Join(a.id.pgdata, "pg_wal")):
+	if why := a.outdated(req); why != "" {
+		return why
+	}
+	if !sameDirectory(filepath.Dir(req.Path), filepath.Join(a.id.pgdata, "pg_wal")) {
 		return "the file is not in pg_wal"
 	}
 	return ""
-}
-
-// clusterNow is the cluster in the data directory: after initdb or a restore in its
-// place it is another one.
-func (a *agent) clusterNow() archive.Cluster {
-	now, err := clusterOf(a.id.pgdata)
-	if err != nil {
-		return archive.Cluster{}
-	}
-	return now
 }
 
 func sameDirectory(one, other string) bool {

@@ -11,16 +11,16 @@ import (
 	"pitr/backup/pg"
 )
 
-// startAgent starts an agent for the calls to come, where that is safe.
-func (c *call) startAgent(cfg Config, id agentIdentity, place agentPlace) error {
+// startAgent starts an agent or a fetcher for the calls to come, where that is safe.
+func (c *call) startAgent(cfg Config, id agentIdentity, place agentPlace, options ...string) error {
 	if err := mayLeaveChild(id.pgdata); err != nil {
 		return err
 	}
 	if err := place.make(); err != nil {
-		c.log.Warn("no agent can be started", "reason", err)
+		c.log.Warn("no "+id.role()+" can be started", "reason", err)
 		return err
 	}
-	return c.launchAgent(cfg, id, place, "--until-server-ends")
+	return c.launchAgent(cfg, id, place, append(options, "--until-server-ends")...)
 }
 
 // launchAgent starts an agent in a session of its own, with nothing of ours open:
@@ -47,7 +47,11 @@ func (c *call) launchAgent(cfg Config, id agentIdentity, place agentPlace, optio
 		return err
 	}
 	defer null.Close()
-	args := append([]string{"pitr", "agent", "run", "--data", id.pgdata}, options...)
+	verb := "run"
+	if id.restores {
+		verb = "fetch"
+	}
+	args := append([]string{"pitr", "agent", verb, "--data", id.pgdata}, options...)
 	if cfg.File != "" {
 		args = append(args, "-C", id.configFile)
 	}

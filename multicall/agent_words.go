@@ -19,9 +19,10 @@ const agentVersion = 1
 
 // What an agent can be asked.
 const (
-	opPush   = "push"
-	opStatus = "status"
-	opStop   = "stop"
+	opPush    = "push"
+	opRestore = "restore" // of a fetcher
+	opStatus  = "status"
+	opStop    = "stop"
 )
 
 // agentRequest is what is asked, in one line.
@@ -32,6 +33,9 @@ type agentRequest struct {
 	Op       string `json:"op"`
 	Path     string `json:"path,omitempty"`
 	Patience int64  `json:"patience_ms,omitempty"` // 0: push_timeout
+	// Name is the file to be restored, and Mode what PostgreSQL does meanwhile.
+	Name string `json:"name,omitempty"`
+	Mode string `json:"mode,omitempty"`
 }
 
 // agentAnswer is what comes back: any number with Busy, and one with Done.
@@ -41,6 +45,7 @@ type agentAnswer struct {
 	Declined string          `json:"declined,omitempty"`
 	Errors   []toldError     `json:"errors,omitempty"`
 	Log      []string        `json:"log,omitempty"`
+	From     string          `json:"from,omitempty"` // the archive of a restored file
 	Status   json.RawMessage `json:"status,omitempty"`
 }
 
@@ -64,6 +69,37 @@ func errorClasses() []errorClass {
 	}
 }
 
+// verdictClasses are those of what an archive said of a file to be restored.
+func verdictClasses() []errorClass {
+	return append(errorClasses(),
+		errorClass{"absent", archive.ErrAbsent}, errorClass{"gap", archive.ErrGap},
+		errorClass{"damaged", archive.ErrDamaged}, errorClass{"no identity", archive.ErrNoIdentity})
+}
+
+// tellVerdicts takes the error of a fetch apart: one for each archive.
+func tellVerdicts(err error) []toldError {
+	if err == nil {
+		return nil
+	}
+	var all []toldError
+	for _, e := range archive.Verdicts(err) {
+		all = append(all, toldError{Text: e.Error(), Hints: hintsOf(e), Classes: classesIn(verdictClasses(), e)})
+	}
+	return all
+}
+
+// hearVerdicts puts it together again.
+func hearVerdicts(all []toldError) error {
+	if len(all) == 0 {
+		return nil
+	}
+	var each []error
+	for _, t := range all {
+		each = append(each, t.hear())
+	}
+	return archive.JoinVerdicts(each)
+}
+
 // tellErrors takes an error apart as report does.
 func tellErrors(err error) []toldError {
 	if err == nil {
@@ -78,9 +114,11 @@ func tellErrors(err error) []toldError {
 }
 
 // classesOf are the words for an error.
-func classesOf(err error) []string {
+func classesOf(err error) []string { return classesIn(errorClasses(), err) }
+
+func classesIn(classes []errorClass, err error) []string {
 	var words []string
-	for _, c := range errorClasses() {
+	for _, c := range classes {
 		if errors.Is(err, c.err) {
 			words = append(words, c.word)
 		}
@@ -92,13 +130,18 @@ func classesOf(err error) []string {
 func hearErrors(all []toldError) error {
 	var errs []error
 	for _, t := range all {
-		var err error = heard{t}
-		for _, h := range t.Hints {
-			err = hint(err, "%s", h)
-		}
-		errs = append(errs, err)
+		errs = append(errs, t.hear())
 	}
 	return errors.Join(errs...)
+}
+
+// hear makes an error of it.
+func (t toldError) hear() error {
+	var err error = heard{t}
+	for _, h := range t.Hints {
+		err = hint(err, "%s", h)
+	}
+	return err
 }
 
 // heard is an error that an agent told.
@@ -108,7 +151,7 @@ func (h heard) Error() string { return h.Text }
 
 // Is gives it the classes that it had.
 func (h heard) Is(target error) bool {
-	for _, c := range errorClasses() {
+	for _, c := range verdictClasses() {
 		if c.err == target {
 			return slices.Contains(h.Classes, c.word)
 		}

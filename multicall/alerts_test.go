@@ -172,7 +172,7 @@ func TestForkEndsWithTheServer(t *testing.T) {
 	if told := a.next(now, f.conditions(1, now)); len(told) != 1 || told[0].level != warning {
 		t.Fatalf("told %+v", told)
 	}
-	of := &agent{call: &call{log: slog.New(slog.DiscardHandler)}, id: agentIdentity{pgdata: dataDirectoryOf(t, nil)}, ahead: new(ship.Ahead)}
+	of := &agent{post: &post{call: &call{log: slog.New(slog.DiscardHandler)}, id: agentIdentity{pgdata: dataDirectoryOf(t, nil)}}, ahead: new(ship.Ahead)}
 	of.lookForForks(t.Context(), f, now)
 	if told := a.next(now, of.watched.forkConditions()); len(told) != 1 || told[0].level != fine {
 		t.Errorf("in the end told %+v", told)

@@ -15,6 +15,7 @@ import (
 
 type agentCmd struct {
 	Run    agentRunCmd    `cmd:"" help:"Ship for archive_command, in the foreground, until told to end."`
+	Fetch  agentFetchCmd  `cmd:"" help:"Read ahead for restore_command, in the foreground, until told to end."`
 	Status agentStatusCmd `cmd:"" help:"Tell whether an agent is there, and what it does."`
 	Stop   agentStopCmd   `cmd:"" help:"Have the agent finish what is under way, and end."`
 }
@@ -24,16 +25,25 @@ type agentData struct {
 	Data string `placeholder:"DIR" help:"The data directory; pgdata if it is not given."`
 }
 
-// agentOf is the agent of a data directory.
-func (c *call) agentOf(cfg Config, data string, flags *settingFlags) (agentIdentity, agentPlace, error) {
+// whoseAgent is the data directory that is meant.
+func whoseAgent(cfg Config, data string) (string, error) {
 	if data == "" {
 		data = dataDirectory(cfg.PGData)
 	}
 	if data == "" {
-		return agentIdentity{}, agentPlace{}, hint(usagef("whose agent?"), "set pgdata, or name the data directory with --data")
+		return "", hint(usagef("whose agent?"), "set pgdata, or name the data directory with --data")
 	}
 	if !isDataDirectory(data) {
-		return agentIdentity{}, agentPlace{}, hint(usagef("%s is no data directory", data), "it has neither PG_VERSION nor global/pg_control")
+		return "", hint(usagef("%s is no data directory", data), "it has neither PG_VERSION nor global/pg_control")
+	}
+	return data, nil
+}
+
+// agentOf is the agent of a data directory.
+func (c *call) agentOf(cfg Config, data string, flags *settingFlags) (agentIdentity, agentPlace, error) {
+	data, err := whoseAgent(cfg, data)
+	if err != nil {
+		return agentIdentity{}, agentPlace{}, err
 	}
 	if err := mustBeConfigured(data, cfg.PGData); err != nil {
 		return agentIdentity{}, agentPlace{}, err
@@ -98,26 +108,40 @@ type agentStatusCmd struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
-// Run prints what the agent says of itself.
+// Run prints what the agent and the fetcher say of themselves.
 func (cmd *agentStatusCmd) Run(s *session, c *call, flags *settingFlags) error {
-	_, place, err := c.agentOf(s.cfg, cmd.Data, flags)
+	_, fetching, err := c.fetcherOf(s.cfg, cmd.Data, flags)
 	if err != nil {
 		return err
 	}
-	got, err := c.agentStatus(s.ctx, place)
-	if err != nil {
+	var got struct {
+		agentStatus
+		Fetcher fetcherStatus `json:"fetcher"`
+	}
+	// A restored copy has a fetcher, and never an agent.
+	if _, place, err := c.agentOf(s.cfg, cmd.Data, flags); err == nil {
+		if got.agentStatus, err = c.agentStatus(s.ctx, place); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, ErrConfig) {
+		return err
+	}
+	if got.Fetcher, err = c.fetcherNow(s.ctx, fetching); err != nil {
 		return err
 	}
 	if cmd.JSON {
 		return c.printJSON(got)
 	}
 	if !got.Running {
-		_, err = fmt.Fprintln(c.stdout, "no agent is running")
-		return err
+		fmt.Fprintln(c.stdout, "no agent is running")
+	} else {
+		fmt.Fprintf(c.stdout, "agent %d of %s, since %s\n", got.PID, got.Build, got.Since.Local().Format(time.DateTime))
 	}
-	fmt.Fprintf(c.stdout, "agent %d of %s, since %s\n", got.PID, got.Build, got.Since.Local().Format(time.DateTime))
 	for _, a := range got.Archives {
 		fmt.Fprintf(c.stdout, "%s: %s\n", a.Archive, a.line())
+	}
+	if got.Fetcher.Running {
+		fmt.Fprintln(c.stdout, got.Fetcher.line())
 	}
 	return nil
 }
@@ -197,16 +221,41 @@ type agentStopCmd struct {
 	agentData
 }
 
-// Run ends the agent, and waits until it is gone.
+// Run ends the agent and the fetcher, and waits until they are gone.
 func (cmd *agentStopCmd) Run(s *session, c *call, flags *settingFlags) error {
-	_, place, err := c.agentOf(s.cfg, cmd.Data, flags)
+	fetcher, fetching, err := c.fetcherOf(s.cfg, cmd.Data, flags)
 	if err != nil {
 		return err
 	}
-	_, err = c.tellAgent(s.ctx, place, opStop)
-	there := !errors.Is(err, errNoAgent)
-	if there && err != nil {
+	agent, place, err := c.agentOf(s.cfg, cmd.Data, flags)
+	switch {
+	case err == nil:
+		there, err := c.stopAgent(s, place)
+		if err != nil {
+			return err
+		}
+		if there {
+			fmt.Fprintf(c.stdout, "the %s has ended\n", agent.role())
+		} else {
+			fmt.Fprintf(c.stdout, "no %s is running\n", agent.role())
+		}
+	case !errors.Is(err, ErrConfig):
 		return err
+	}
+	there, err := c.stopAgent(s, fetching)
+	if there && err == nil {
+		fmt.Fprintf(c.stdout, "the %s has ended\n", fetcher.role())
+	}
+	return err
+}
+
+// stopAgent ends who is at a place, and waits until it is gone. false if nobody was
+// there.
+func (c *call) stopAgent(s *session, place agentPlace) (there bool, err error) {
+	_, err = c.tellAgent(s.ctx, place, opStop)
+	there = !errors.Is(err, errNoAgent)
+	if there && err != nil {
+		return there, err
 	}
 	for end := time.Now().Add(s.cfg.PushTimeout + 2*silence); ; {
 		release, err := place.hold()
@@ -217,21 +266,17 @@ func (cmd *agentStopCmd) Run(s *session, c *call, flags *settingFlags) error {
 		case errors.Is(err, errHeld): // also one that is not to be asked any more: it finishes what is under way
 			there = true
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return err
-		case there:
-			_, err = fmt.Fprintln(c.stdout, "the agent has ended")
-			return err
+			return there, err
 		default:
-			_, err = fmt.Fprintln(c.stdout, "no agent is running")
-			return err
+			return there, nil
 		}
 		if time.Now().After(end) {
-			return errors.New("the agent was told to end, and is still finishing what is under way")
+			return there, errors.New("it was told to end, and is still finishing what is under way")
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-s.ctx.Done():
-			return context.Cause(s.ctx)
+			return there, context.Cause(s.ctx)
 		}
 	}
 }

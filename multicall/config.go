@@ -42,6 +42,7 @@ type Config struct {
 	// The agent, and the queues.
 	Agent          string        // "auto", "external" or "off"
 	AgentDir       string        // absolute, or "" for the default
+	Prefetch       int64         // bytes; 0: nothing is read ahead
 	QueueMax       int64         // bytes in each queue; 0 is any number
 	QueueMinFree   int64         // bytes
 	AllowLocalOnly bool          // all of Archive may be Queued

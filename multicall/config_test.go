@@ -46,6 +46,7 @@ func samples() map[string][2]string {
 
 		"agent":            {"external", "off"},
 		"agent_dir":        {"/run/a", "/run/b"},
+		"prefetch":         {"64MB", "0"},
 		"queue_max":        {"16GB", "1TB"},
 		"queue_min_free":   {"0", "1GB"},
 		"allow_local_only": {"on", "off"},

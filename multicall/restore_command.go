@@ -21,17 +21,25 @@ type restoreCommandCLI struct {
 	settingFlags
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 
-	Name string `arg:"" help:"The file that is wanted: PostgreSQL's %f."`
-	Dest string `arg:"" help:"Where to put it: PostgreSQL's %p."`
+	Name    string `arg:"" help:"The file that is wanted: PostgreSQL's %f."`
+	Dest    string `arg:"" help:"Where to put it: PostgreSQL's %p."`
+	Restart string `arg:"" optional:"" help:"PostgreSQL's %r. Nothing is removed: pitr wal prune does that."`
 }
 
 // runRestoreCommand is restore_command.
 func runRestoreCommand(ctx context.Context, c *call) error {
+	if err := c.restorePlainly(ctx); !isNoAgent(err) {
+		return c.restored(err)
+	}
 	var cli restoreCommandCLI
 	if _, err := c.parse(&cli, "Get one file from the archives, verified. Exits 1 only if it is proven absent, or in standby mode."); err != nil {
 		return err
 	}
-	err := c.restore(ctx, &cli)
+	return c.restored(c.restore(ctx, &cli))
+}
+
+// restored gives an answer its status.
+func (c *call) restored(err error) error {
 	if errors.Is(err, archive.ErrAbsent) {
 		// Routine: a standby at the end of the archive asks every few seconds.
 		c.log.Debug("absent", "error", err)
@@ -47,10 +55,7 @@ func (c *call) restore(ctx context.Context, cli *restoreCommandCLI) error {
 		return fmt.Errorf("%w: %w", ErrUsage, err)
 	}
 	pgdata := receivingDirectory(cli.Dest)
-	r := standby.Restore{Mode: standby.ModeOf(pgdata), Log: c.log}
-	if pgdata != "" {
-		r.Local = func(n wal.Name) bool { return soundIn(pgdata, n) == nil }
-	}
+	r := c.restorer(pgdata)
 	// Before anything that can fail: no mistake in a file may turn these answers
 	// into others.
 	if err := r.WithoutArchive(file); err != nil {
@@ -63,6 +68,15 @@ func (c *call) restore(ctx context.Context, cli *restoreCommandCLI) error {
 	return r.Run(ctx, file, local.Handover(cli.Dest))
 }
 
+// restorer is the policy of a call that restores into a data directory.
+func (c *call) restorer(pgdata string) standby.Restore {
+	r := standby.Restore{Mode: standby.ModeOf(pgdata), Log: c.log}
+	if pgdata != "" {
+		r.Local = func(n wal.Name) bool { return soundIn(pgdata, n) == nil }
+	}
+	return r
+}
+
 // prepare reads the configuration and the cluster's identity.
 func (c *call) prepare(r *standby.Restore, cli *restoreCommandCLI, pgdata string) error {
 	cfg, err := c.loadConfig(&cli.settingFlags)
@@ -72,6 +86,7 @@ func (c *call) prepare(r *standby.Restore, cli *restoreCommandCLI, pgdata string
 	if err != nil {
 		return err
 	}
+	receiving := pgdata
 	if pgdata == "" && isDataDirectory(cfg.PGData) {
 		pgdata = cfg.PGData // whose WAL it is; nothing else is known of where it goes
 	}
@@ -79,7 +94,8 @@ func (c *call) prepare(r *standby.Restore, cli *restoreCommandCLI, pgdata string
 	if err != nil {
 		return err
 	}
-	r.From, r.Retry = cfg.archives(cfg.readFrom(), cluster, c.log), cfg.RestoreRetry
+	set := cfg.archives(cfg.readFrom(), cluster, c.log)
+	r.From, r.Retry = c.fetcherFor(cfg, cli, receiving, r.Mode, set), cfg.RestoreRetry
 	return nil
 }
 

@@ -110,6 +110,7 @@ type settingFlags struct {
 
 	Agent          *string `group:"Agent and queues" placeholder:"WORD"`
 	AgentDir       *string `group:"Agent and queues" placeholder:"DIR"`
+	Prefetch       *string `group:"Agent and queues" placeholder:"SIZE"`
 	QueueMax       *string `group:"Agent and queues" placeholder:"SIZE"`
 	QueueMinFree   *string `group:"Agent and queues" placeholder:"SIZE"`
 	AllowLocalOnly *onOff  `group:"Agent and queues"`

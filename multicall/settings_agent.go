@@ -17,6 +17,11 @@ func agentSettings() []setting {
 			set:  setAgentDir,
 		},
 		{
+			key: "prefetch", def: "256MB", help: "How much WAL a recovery may keep ready in pg_wal; 0: nothing is read ahead.",
+			flag: func(f *settingFlags) *string { return f.Prefetch },
+			set:  func(c *Config, v string) (err error) { c.Prefetch, err = parseSize(v); return err },
+		},
+		{
 			key: "queue_max", def: "0", help: "How much may wait in each queue; 0 is no limit.",
 			flag: func(f *settingFlags) *string { return f.QueueMax },
 			set:  func(c *Config, v string) (err error) { c.QueueMax, err = parseSize(v); return err },

@@ -142,7 +142,7 @@ func (r Restore) Run(ctx context.Context, name wal.Name, deliver archive.Deliver
 	}
 	doubts := doubts{Restore: r, name: name, started: time.Now(), pause: firstPause}
 	for {
-		from, err := r.From.Fetch(ctx, name, r.patience(name), deliver)
+		from, err := r.From.Fetch(ctx, name, r.Patience(name), deliver)
 		switch {
 		case err == nil:
 			doubts.sayRestored(from)
@@ -232,8 +232,8 @@ func forHowLong(budget time.Duration) string {
 
 func (r Restore) hasLocal(name wal.Name) bool { return r.Local != nil && r.Local(name) }
 
-// patience is how long an attempt waits for the next byte.
-func (r Restore) patience(name wal.Name) time.Duration {
+// Patience is how long an attempt waits for the next byte.
+func (r Restore) Patience(name wal.Name) time.Duration {
 	return min(max(r.budget(name, nil), time.Second), longestPatience)
 }
 

@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"pitr/backup/pg":           6,
 	"pitr/archive/archivetest": 6,
 	"pitr/archive/ship":        6,
+	"pitr/archive/prefetch":    4,
 	"pitr/archive/local":       5,
 	"pitr/archive/remote":      5,
 	"pitr/archive/object":      5,

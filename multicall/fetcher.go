@@ -1,0 +1,220 @@
+package multicall
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"pitr/archive"
+	"pitr/archive/local"
+	"pitr/archive/prefetch"
+	"pitr/archive/wal"
+	"pitr/standby"
+)
+
+// fetcher is the process that reads ahead for the calls of restore_command: see
+// docs/fetching.md.
+type fetcher struct {
+	*post
+	reader *prefetch.Reader
+
+	mu   sync.Mutex // guards what follows
+	at   int        // calls under way
+	last time.Time  // when the last one came to its end
+}
+
+const (
+	// fetcherIdle is how long a fetcher keeps what nobody asks for.
+	fetcherIdle = 60 * time.Second
+
+	// fetcherShare is which part of what is free in pg_wal a fetcher may take: one in
+	// so many. PostgreSQL stops when pg_wal is full.
+	fetcherShare = 4
+)
+
+// newFetcher prepares a fetcher. The lock is held when it returns.
+func (c *call) newFetcher(cfg Config, id agentIdentity, place agentPlace) (*fetcher, func(), error) {
+	p, release, err := c.newPost(cfg, id, place)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := &fetcher{post: p, last: time.Now()}
+	dir := filepath.Join(id.pgdata, "pg_wal")
+	f.reader = &prefetch.Reader{
+		From: cfg.archives(cfg.readFrom(), p.cluster, c.log), Size: p.cluster.SegmentSize, Log: c.log,
+		Place: func() (*os.File, error) { return local.Unnamed(dir) },
+		Room:  func(held int) int { return fetcherRoom(cfg.Prefetch, p.cluster.SegmentSize, freeIn(dir), held) },
+	}
+	return f, release, nil
+}
+
+// freeIn is how many bytes are free where a directory is; 0 if nobody knows.
+func freeIn(dir string) int64 {
+	var st unix.Statfs_t
+	if unix.Statfs(dir, &st) != nil {
+		return 0
+	}
+	return int64(st.Bavail) * st.Bsize
+}
+
+// fetcherRoom is how many segments may be held: as many as prefetch says, one at
+// least, but not where that would take a large part of what is free.
+func fetcherRoom(prefetch int64, size wal.SegmentSize, free int64, held int) int {
+	if prefetch <= 0 {
+		return 0
+	}
+	most := max(1, prefetch/int64(size))
+	return int(min(most, (free/int64(size)+int64(held))/fetcherShare))
+}
+
+// run serves calls until the fetcher is to end. after is a segment that PostgreSQL
+// has got already, or the zero Name.
+func (f *fetcher) run(ctx context.Context, after wal.Name) error {
+	debug.SetMemoryLimit(agentMemory)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go f.accept(ctx, f)
+	if after.Kind() == wal.KindSegment {
+		f.reader.Start(after)
+	}
+	f.untilEnded(ctx, f.unwanted)
+	cancel()
+	within(silence, f.calls.Wait)
+	within(silence, f.reader.Close)
+	return nil
+}
+
+// unwanted is why the fetcher has to end, or nothing.
+func (f *fetcher) unwanted() string {
+	switch {
+	case !f.owns():
+		return "its socket is gone"
+	case f.idle() < fetcherIdle:
+	case f.follows:
+		return "nobody asks for anything"
+	default:
+		f.reader.Forget()
+	}
+	if !f.follows {
+		return ""
+	}
+	return f.serverGone()
+}
+
+// idle is for how long nobody has asked for anything.
+func (f *fetcher) idle() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.at > 0 {
+		return 0
+	}
+	return time.Since(f.last)
+}
+
+func (f *fetcher) count(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at, f.last = f.at+n, time.Now()
+}
+
+// patience is none: who asks says in docs/exit-codes.md how long it waits.
+func (f *fetcher) patience(agentRequest) time.Duration { return 0 }
+
+// answer does what is asked.
+func (f *fetcher) answer(ctx context.Context, req agentRequest) (agentAnswer, *os.File) {
+	switch req.Op {
+	case opStop:
+		f.end("it was told to")
+		return agentAnswer{}, nil
+	case opStatus:
+		text, err := json.Marshal(f.status())
+		return agentAnswer{Status: text, Errors: tellErrors(err)}, nil
+	case opRestore:
+	default:
+		return agentAnswer{Declined: fmt.Sprintf("it does not know %q", req.Op)}, nil
+	}
+	if why := f.outdated(req); why != "" {
+		return agentAnswer{Declined: why}, nil
+	}
+	name, err := wal.ParseName(req.Name)
+	if err != nil {
+		return agentAnswer{Declined: err.Error()}, nil
+	}
+	f.count(1)
+	defer f.count(-1)
+	got, from, err := f.reader.Get(ctx, name, f.patienceFor(req, name))
+	if err != nil && f.interrupted() {
+		return agentAnswer{Declined: "it was told to end"}, nil // the call fetches by itself
+	}
+	return agentAnswer{From: from, Errors: tellVerdicts(err), Log: f.told.take()}, got
+}
+
+// patienceFor is how long a call waits for the next byte of a file.
+func (f *fetcher) patienceFor(req agentRequest, name wal.Name) time.Duration {
+	if req.Patience > 0 {
+		return time.Duration(req.Patience) * time.Millisecond
+	}
+	r := standby.Restore{Mode: modeCalled(req.Mode), Retry: f.cfg.RestoreRetry}
+	return r.Patience(name)
+}
+
+// modeCalled is the mode by its name; the most patient one if it is unknown.
+func modeCalled(word string) standby.Mode {
+	for _, m := range []standby.Mode{standby.Standby, standby.Promotion} {
+		if m.String() == word {
+			return m
+		}
+	}
+	return standby.Recovery
+}
+
+// fetcherStatus is what a fetcher says of itself.
+type fetcherStatus struct {
+	Running bool      `json:"running"`
+	PID     int       `json:"pid,omitempty"`
+	Build   string    `json:"build,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	// Held is how many segments are ready or under way, Taken how many of those that
+	// PostgreSQL asked for were.
+	Held  int `json:"held"`
+	Taken int `json:"taken"`
+}
+
+func (f *fetcher) status() fetcherStatus {
+	s := fetcherStatus{Running: true, PID: os.Getpid(), Build: Version(), Since: f.began.UTC()}
+	s.Held, s.Taken = f.reader.Held()
+	return s
+}
+
+// throughFetcher fetches by the fetcher, and where there is none from the archives.
+type throughFetcher struct {
+	*call
+	id    agentIdentity
+	place agentPlace
+	mode  standby.Mode
+	dest  string
+	// start has a fetcher started for the calls to come.
+	start    func(wal.Name)
+	archives archive.Set
+}
+
+var _ standby.Fetcher = throughFetcher{}
+
+// Fetch puts a file to its place.
+func (t throughFetcher) Fetch(ctx context.Context, name wal.Name, patience time.Duration, deliver archive.Deliver) (string, error) {
+	from, err := t.askFetcher(ctx, t.id, t.place, agentRequest{
+		Op: opRestore, Name: name.String(), Mode: t.mode.String(), Patience: max(1, patience.Milliseconds()),
+	}, t.dest)
+	if !isNoAgent(err) {
+		return from, err
+	}
+	t.start(name)
+	return t.archives.Fetch(ctx, name, patience, deliver)
+}
