@@ -145,6 +145,9 @@ func (r *Reader) ask(name wal.Name) *segment {
 	default:
 		r.window = first
 	}
+	if name.Timeline() != r.last.Timeline() {
+		r.ended = time.Time{}
+	}
 	r.last = name
 	r.ended = r.endedStill(number)
 	s := r.held[name]
@@ -344,5 +347,5 @@ func (r *Reader) learn(tli wal.TimelineID, f *os.File) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.line = line{size: r.Size, history: h}
+	r.line, r.ended = line{size: r.Size, history: h}, time.Time{}
 }
