@@ -93,7 +93,7 @@ func (r *Reader) Get(ctx context.Context, name wal.Name, wait time.Duration) (*o
 // Start fetches what comes after a segment that somebody else was given.
 func (r *Reader) Start(after wal.Name) { r.ask(after) }
 
-// Held is how many segments are ready or under way, and Taken how many were when
+// Held is how many segments are ready or under way, and taken how many were when
 // they were asked for.
 func (r *Reader) Held() (held, taken int) {
 	r.mu.Lock()
