@@ -25,12 +25,14 @@ func (c *cluster) runFetcher(options ...string) (stop func()) {
 	c.t.Helper()
 	cmd := home.command(home.pitr, append([]string{"agent", "fetch", "--data", c.data, "-C", c.config()}, options...)...)
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	var said strings.Builder
+	cmd.Stderr = &said
 	check(c.t, cmd.Start())
 	eventually(c.t, "there is a fetcher", func() bool { return c.agentStatus().Fetcher.Running })
 	return func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		if err := cmd.Wait(); err != nil {
-			c.t.Errorf("the fetcher ended: %v", err)
+			c.t.Errorf("the fetcher ended: %v: %s", err, said.String())
 		}
 	}
 }
