@@ -163,7 +163,7 @@ func TestRewindWithAFetcher(t *testing.T) {
 		t.Errorf("there was fetcher %d, now %+v", before, now)
 	}
 	stop()
-	target.set("recovery_target_timeline = 'latest'", fmt.Sprintf("primary_conninfo = 'host=%s user=postgres'", heir.dir), "archive_mode = off")
+	target.set("recovery_target_timeline = 'latest'", fmt.Sprintf("primary_conninfo = 'host=%s user=postgres'", heir.dir), "archive_mode = off", "checkpoint_completion_target = 0")
 	target.restoreFrom(a, "restore_retry = 20s")
 	target.signalFile("standby.signal")
 	target.start()
