@@ -182,3 +182,32 @@ func TestAnotherRestoreInTheSamePlace(t *testing.T) {
 	}
 	stop()
 }
+
+// TestNoFetcherIsLeftToProcessOne: where the postmaster is process 1, as in a
+// container, a fetcher would become its child. Calls do without, or use one that
+// somebody else runs, whose death nobody notices.
+func TestNoFetcherIsLeftToProcessOne(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs a PID namespace: run it as root, as CI does")
+	}
+	p := newPast(t)
+	a := p.archives["tree"].copyFor(t)
+	c := newReplica(t, template{pastVersion, pastSegmentMB}, p.backup, a, "standby.signal")
+	stop := c.launchAsProcessOne()
+	defer stop()
+	c.waitLedger(p.rows)
+	if left := agentsLeft(c.dir); len(left) > 0 || c.agentStatus().Fetcher.Running {
+		t.Errorf("a fetcher was started: %v", left)
+	}
+	began := c.sql("SELECT pg_postmaster_start_time()")
+	asked := func() bool { return c.agentStatus().Fetcher.Asked > 0 }
+	c.runFetcher()
+	eventually(t, "it is asked", asked)
+	c.kills(c.waitFetcher())
+	defer c.runFetcher()()
+	eventually(t, "the standby asks on", asked)
+	if now := c.sql("SELECT pg_postmaster_start_time()"); now != began {
+		t.Errorf("the server began at %s, and now at %s", began, now)
+	}
+}
