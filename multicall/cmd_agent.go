@@ -257,6 +257,9 @@ func (c *call) stopAgent(s *session, place agentPlace) (there bool, err error) {
 	if there && err != nil {
 		return there, err
 	}
+	if _, err := os.Lstat(place.lock()); errors.Is(err, fs.ErrNotExist) {
+		return there, nil // there never was one
+	}
 	for end := time.Now().Add(s.cfg.PushTimeout + 2*silence); ; {
 		release, err := place.hold()
 		if err == nil {

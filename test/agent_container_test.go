@@ -70,7 +70,7 @@ func (c *cluster) launchAsProcessOne() (stop func()) {
 	check(c.t, err)
 	defer log.Close()
 	cmd := exec.Command("unshare", append([]string{"--pid", "--fork", "--mount-proc", "--kill-child"}, asServer(filepath.Join(c.bin, "postgres"), "-D", c.data, "-k", c.dir)...)...)
-	cmd.Dir, cmd.Env = home.home, home.command("true").Env
+	cmd.Dir, cmd.Env = home.home, c.command("true").Env
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	check(c.t, cmd.Start())

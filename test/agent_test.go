@@ -81,7 +81,7 @@ func (c *cluster) agentStatus() (s agentStatus) {
 // agentOf is the agent of a configuration file of any name.
 func (c *cluster) agentOf(config string) (s agentStatus) {
 	c.t.Helper()
-	r := pitr("agent", "status", "--json", "-C", config, "--pgdata", c.data)
+	r := run(c.command(home.pitr, "agent", "status", "--json", "-C", config, "--pgdata", c.data))
 	if err := json.Unmarshal([]byte(r.stdout), &s); err != nil {
 		c.t.Fatalf("%v: %s", err, r)
 	}

@@ -30,6 +30,7 @@ type cluster struct {
 	log     string
 	server  *server  // nil while stopped
 	agent   []string // how archive_command is told to work with an agent; none by default: nothing may outlive a test
+	environ []string // more of the environment of the server, and of what works for it
 }
 
 // server is a running postmaster.
@@ -164,13 +165,20 @@ func (c *cluster) signalFile(name string) {
 	writeFile(c.t, filepath.Join(c.data, name), "")
 }
 
+// command is a command in the environment of this cluster.
+func (c *cluster) command(name string, args ...string) *exec.Cmd {
+	cmd := home.command(name, args...)
+	cmd.Env = append(cmd.Env, c.environ...)
+	return cmd
+}
+
 // launch starts the server and does not wait for anything.
 func (c *cluster) launch() {
 	c.t.Helper()
 	log, err := os.OpenFile(c.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	check(c.t, err)
 	defer log.Close()
-	cmd := home.command(filepath.Join(c.bin, "postgres"), "-D", c.data, "-k", c.dir)
+	cmd := c.command(filepath.Join(c.bin, "postgres"), "-D", c.data, "-k", c.dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT // nothing is left running when a test is killed
 	check(c.t, cmd.Start())

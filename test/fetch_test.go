@@ -20,10 +20,20 @@ func TestRestoreExitCodesThroughAFetcher(t *testing.T) {
 	}
 }
 
+// hasFetchers lets calls work with fetchers, whose place the environment tells: so a
+// call finds one without reading its configuration.
+func (c *cluster) hasFetchers(mode string, lines ...string) {
+	c.t.Helper()
+	dir := newDirectory(c.t, "g")
+	c.hasAgents(dir, mode, lines...)
+	c.agent = append([]string{"agent = " + mode}, lines...)
+	c.environ = []string{"PITR_AGENT_DIR=" + dir}
+}
+
 // runFetcher starts a fetcher as a service, and returns what ends it.
 func (c *cluster) runFetcher(options ...string) (stop func()) {
 	c.t.Helper()
-	cmd := home.command(home.pitr, append([]string{"agent", "fetch", "--data", c.data, "-C", c.config()}, options...)...)
+	cmd := c.command(home.pitr, append([]string{"agent", "fetch", "--data", c.data, "-C", c.config()}, options...)...)
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	var said strings.Builder
 	cmd.Stderr = &said
@@ -69,7 +79,7 @@ func (c *cluster) wantNoTrace() {
 func newReplica(t *testing.T, v template, backup string, a *archive, signal string, lines ...string) *cluster {
 	t.Helper()
 	c := clusterFrom(t, v.version, backup)
-	c.startsAgents()
+	c.hasFetchers("auto")
 	c.restoreFrom(a, "restore_retry = 20s")
 	c.set("archive_mode = off", "hot_standby = on")
 	c.set(lines...)
@@ -118,7 +128,7 @@ func TestFetcherIsNobodysBurden(t *testing.T) {
 			c.waitGone(second)
 
 			t.Log("told to end")
-			if r := pitr(c.agentTool("stop")...); r.status != 0 || !strings.Contains(r.stdout, "the fetcher has ended") {
+			if r := run(c.command(home.pitr, c.agentTool("stop")...)); r.status != 0 || !strings.Contains(r.stdout, "the fetcher has ended") {
 				t.Errorf("pitr agent stop: %s", r)
 			}
 			c.waitGone(third)
@@ -138,7 +148,7 @@ func TestAnotherRestoreInTheSamePlace(t *testing.T) {
 	a := p.archives["tree"].copyFor(t)
 	c := newReplica(t, template{pastVersion, pastSegmentMB}, p.backup, a, "standby.signal", held)
 	c.start()
-	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 2 })
+	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 1 })
 	first := c.waitFetcher()
 	c.kill()
 

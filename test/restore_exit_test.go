@@ -67,7 +67,7 @@ func wantStatuses(t *testing.T, s *scene, f fault) {
 			c.signalFile(mode.signal)
 		}
 		if f.fetcher {
-			c.hasAgents(newDirectory(t, "g"), "external")
+			c.hasFetchers("external")
 		}
 		c.configure([]*archive{s.archive}, append(f.config, s.retry(f))...)
 		if f.fetcher {
@@ -75,7 +75,7 @@ func wantStatuses(t *testing.T, s *scene, f fault) {
 		}
 		c.wantStatus(s, f.ask(s.past), f.answer, mode.status[f.answer])
 		c.wantStatus(s, "00000002.history", history, mode.status[history])
-		if asked := c.agentStatus().Fetcher.Asked; f.fetcher && asked < 2 {
+		if asked := c.agentStatus().Fetcher.Asked; f.fetcher && (asked < 2 || f.name == "gap" && mode.signal == "standby.signal" && asked > 2) {
 			t.Errorf("the fetcher was asked %d times", asked)
 		}
 	}
@@ -85,7 +85,7 @@ func wantStatuses(t *testing.T, s *scene, f fault) {
 func (c *cluster) wantStatus(s *scene, name string, answer answer, status int) {
 	c.t.Helper()
 	const target = "RECOVERYXLOG"
-	cmd := home.command(home.applet("restore_command"), "-C", filepath.Join(c.dir, "pitr.ini"), name, filepath.Join("pg_wal", target))
+	cmd := c.command(home.applet("restore_command"), "-C", filepath.Join(c.dir, "pitr.ini"), name, filepath.Join("pg_wal", target))
 	cmd.Dir = c.data
 	r := run(cmd)
 	if r.status != status {
@@ -200,7 +200,7 @@ func (s *scene) heldServer(f fault, signal string, lines ...string) *cluster {
 	c := clusterFrom(s.t, pastVersion, s.backup)
 	c.set("archive_mode = off", "hot_standby = on", "log_min_messages = debug2", held)
 	if f.fetcher {
-		c.startsAgents("prefetch = 1MB") // what it holds already is in nobody's way
+		c.hasFetchers("auto", "prefetch = 1MB") // what it holds already is in nobody's way
 	}
 	c.restoreFrom(s.archive, append(f.config, s.retry(f))...)
 	c.set(lines...)
