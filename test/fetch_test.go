@@ -148,7 +148,7 @@ func TestAnotherRestoreInTheSamePlace(t *testing.T) {
 	a := p.archives["tree"].copyFor(t)
 	c := newReplica(t, template{pastVersion, pastSegmentMB}, p.backup, a, "standby.signal", held)
 	c.start()
-	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 1 })
+	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 2 })
 	first := c.waitFetcher()
 	c.kill()
 
@@ -181,7 +181,7 @@ func TestAnotherRestoreInTheSamePlace(t *testing.T) {
 	other.switchWAL()
 	other.stop()
 	stop := c.runFetcher("--after", p.segments[0]) // of the first cluster
-	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 2 })
+	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 1 })
 	check(t, os.Rename(a.dir, a.dir+".old"))
 	check(t, os.Rename(b.dir, a.dir))
 	again(backup)
