@@ -1,0 +1,38 @@
+package multicall
+
+import (
+	"context"
+	"os"
+)
+
+// mountCmd is `pitr mount`.
+type mountCmd struct {
+	mountFlags
+	Foreground bool     `help:"Stay, and tell a service manager by sd_notify when it is mounted and when it ends."`
+	Background bool     `hidden:"" help:"This is the child that goes into the background: standard error is a pipe to who waits for it."`
+	Words      []string `arg:"" name:"dir" help:"[SOURCE] DIR: what to mount, a configuration file or an archive's URL, as -C takes them too; and the empty directory for it."`
+}
+
+// Run mounts the archives, and goes into the background when they can be read.
+func (m *mountCmd) Run(ctx context.Context, c *call, flags *settingFlags) error {
+	var word string
+	switch len(m.Words) {
+	case 1:
+	case 2:
+		word = m.Words[0]
+	default:
+		return hint(usagef("%d words where a directory belongs", len(m.Words)), "pitr mount [SOURCE] DIR")
+	}
+	source, err := sourceOf(word, *flags)
+	if err != nil {
+		return err
+	}
+	one := mounting{call: c, flags: m.mountFlags, source: source, dir: m.Words[len(m.Words)-1]}
+	switch {
+	case m.Background:
+		return one.serveBehind(ctx)
+	case m.Foreground, os.Getpid() == 1: // what process 1 leaves behind dies with it
+		return one.serve(ctx, one.notifies())
+	}
+	return one.detach(ctx)
+}

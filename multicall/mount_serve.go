@@ -1,0 +1,204 @@
+package multicall
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"pitr/archive"
+	"pitr/fusefs"
+)
+
+// mounting is a mount that is asked for.
+type mounting struct {
+	call   *call
+	flags  mountFlags
+	source mountSource
+	dir    string
+}
+
+// herald is who waits for a mount.
+type herald struct {
+	ready    func() error // it is mounted, and answers
+	stopping func()
+}
+
+// notifies is the service manager, where there is one.
+func (m mounting) notifies() herald {
+	return herald{
+		ready:    func() error { return m.call.notifyManager("READY=1") },
+		stopping: func() { _ = m.call.notifyManager("STOPPING=1") },
+	}
+}
+
+const (
+	// cacheDefault is what a cache may hold, and leastSegments what it must have
+	// room for: readers, and what is fetched ahead of them.
+	cacheDefault  = 2 << 30
+	leastSegments = 8
+
+	// partingTime is what readers under way get at the end: less than a signal
+	// leaves us.
+	partingTime = time.Second
+
+	// mountMemory is what the memory of one that serves is kept near.
+	mountMemory = 96 << 20
+)
+
+// serve mounts, and returns when the directory is not mounted any more, or a
+// signal has come.
+func (m mounting) serve(ctx context.Context, who herald) error {
+	// A log that nobody reads any more must not leave a dead mount.
+	signal.Ignore(syscall.SIGPIPE)
+	debug.SetMemoryLimit(mountMemory)
+	cfg, err := m.source.config(m.call)
+	if err != nil {
+		return err
+	}
+	o, err := m.options(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	point, err := mountPoint(ctx, m.dir, m.call.log)
+	if err != nil {
+		return err
+	}
+	if err := m.place(&o, point); err != nil {
+		return err
+	}
+	server, err := fusefs.Mount(point, o)
+	if err != nil {
+		return explained(err, o)
+	}
+	m.call.log.Info("mounted", "dir", point, "source", o.Source, "cache", o.Cache.Dir)
+	if err := who.ready(); err != nil {
+		m.call.log.Warn("nobody could be told that it is mounted", "reason", err)
+	}
+	return m.attend(ctx, server, point, who)
+}
+
+// attend waits for the end of a mount, and brings it about when a signal asks
+// for it. Nothing dead is left: what is in use is taken out of sight first.
+func (m mounting) attend(ctx context.Context, server *fusefs.Server, point string, who herald) error {
+	over := make(chan struct{})
+	go func() { defer close(over); server.Wait() }()
+	var err error
+	select {
+	case <-over:
+		m.call.log.Info("unmounted", "dir", point)
+	case <-ctx.Done():
+		err = m.withdraw(context.WithoutCancel(ctx), server, point)
+	}
+	who.stopping()
+	parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
+	defer cancel()
+	return errors.Join(err, server.Close(parting))
+}
+
+// withdraw unmounts because of a signal, whether the mount is in use or not.
+func (m mounting) withdraw(ctx context.Context, server *fusefs.Server, point string) error {
+	err := server.Unmount()
+	if errors.Is(err, syscall.EBUSY) {
+		all, _ := readMounts() // for the message only
+		at, _ := mountedAt(all, point)
+		err = unmount(ctx, point, detach)
+		m.call.log.Warn("it was in use, and was taken away all the same: those who use it get errors",
+			"dir", point, "users", strings.Join(usersOf(at, mountsBelow(all, point)), "; "))
+	}
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", point, err)
+	}
+	m.call.log.Info("unmounted", "dir", point, "reason", context.Cause(ctx))
+	if told := context.Cause(ctx); told != nil && !toldToEnd(told) {
+		return told
+	}
+	return nil
+}
+
+// toldToEnd tells whether a signal is the ordinary way to end what serves.
+func toldToEnd(cause error) bool {
+	return errors.Is(cause, interrupted(syscall.SIGTERM)) || errors.Is(cause, interrupted(syscall.SIGINT))
+}
+
+// options are what is mounted, and how. The archives are asked who they are.
+func (m mounting) options(ctx context.Context, cfg Config) (fusefs.Options, error) {
+	o, err := m.flags.options()
+	if err != nil {
+		return o, err
+	}
+	cluster, err := clusterOf(m.dataDirectory(cfg))
+	if err != nil {
+		m.call.log.Warn("the archives cannot be held against the cluster", "pgdata", cfg.PGData, "reason", err)
+	}
+	o.Archives = cfg.archives(cfg.readFrom(), cluster, m.call.log)
+	o.Source, o.Version, o.Log = m.source.shown(cfg), thisBuild().String(), m.call.log
+	if o.UID, o.GID, o.AllowOther, err = m.flags.owner(cfg.PGData); err != nil {
+		return o, err
+	}
+	segment, err := segmentOf(ctx, o.Archives, cluster)
+	if o.Cache.Bytes == 0 {
+		o.Cache.Bytes = max(cacheDefault, leastSegments*segment)
+	}
+	return o, err
+}
+
+// dataDirectory is pgdata, where it is on this machine.
+func (m mounting) dataDirectory(cfg Config) string {
+	if cfg.PGData == "" || !isDataDirectory(cfg.PGData) {
+		return ""
+	}
+	return cfg.PGData
+}
+
+// segmentOf is the segment size of the first archive that tells it. If none can be
+// asked there is nothing to mount; of one without an identity, nothing is known yet.
+func segmentOf(ctx context.Context, set archive.Set, cluster archive.Cluster) (int64, error) {
+	var errs []error
+	for _, a := range set {
+		ctx, cancel := context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
+		id, err := a.Identity(ctx)
+		cancel()
+		if err == nil {
+			return int64(id.SegmentSize), nil
+		}
+		errs = append(errs, err)
+	}
+	return int64(cluster.SegmentSize), errors.Join(errs...)
+}
+
+// place chooses the cache's directory: one for each mount point, for two mounts
+// cannot share one.
+func (m mounting) place(o *fusefs.Options, point string) error {
+	if m.flags.CacheDir != "" {
+		dir, err := filepath.Abs(m.flags.CacheDir)
+		o.Cache.Dir = dir
+		return err
+	}
+	sum := sha256.Sum256([]byte(o.Source + "\x00" + point))
+	above, err := m.call.cacheHome()
+	o.Cache.Dir = filepath.Join(above, "pitr", hex.EncodeToString(sum[:8]))
+	return err
+}
+
+// cacheHome is where this user's programs keep what they can get again.
+func (c *call) cacheHome() (string, error) {
+	if c.uid == 0 {
+		return "/var/cache", nil
+	}
+	if dir := getenv(c.environ, "XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return dir, nil
+	}
+	_, home := whoAmI(c.environ)
+	if !filepath.IsAbs(home) {
+		return "", hint(errors.New("this user has no home directory for a cache"), "name a place: --cache-dir DIR (cache=DIR in fstab)")
+	}
+	return filepath.Join(home, ".cache"), nil
+}
