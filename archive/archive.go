@@ -25,6 +25,9 @@ type Options struct {
 	// GapIsEnd takes a gap, and WAL that ends inside a segment, for the end of
 	// what was archived (restore_gap: end).
 	GapIsEnd bool
+	// ReadOnly is what every change is refused with; nil: the archive takes
+	// them.
+	ReadOnly error
 	// CompressLevel is Zstandard's, 1 to 19; 0 is 1.
 	CompressLevel int
 	// VerifyPuts reads a file back after it was stored, and compares.
@@ -160,6 +163,9 @@ func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 
 // openWritable is openConfirmed for what may be changed.
 func (a *Archive) openWritable(ctx context.Context) (view, error) {
+	if a.opts.ReadOnly != nil {
+		return view{}, a.opts.ReadOnly
+	}
 	v, err := a.openConfirmed(ctx)
 	if err == nil && v.anonymous {
 		err = hinted{

@@ -78,10 +78,10 @@ func (m mounting) serve(ctx context.Context, who herald) error {
 	if err != nil {
 		return explained(err, o)
 	}
-	m.call.log.Info("mounted", "dir", point, "source", o.Source, "cache", o.Cache.Dir)
 	if err := who.ready(); err != nil {
 		m.call.log.Warn("nobody could be told that it is mounted", "reason", err)
 	}
+	m.call.log.Info("mounted", "dir", point, "source", o.Source, "cache", o.Cache.Dir)
 	return m.attend(ctx, server, point, who)
 }
 
