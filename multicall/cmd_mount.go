@@ -10,7 +10,7 @@ type mountCmd struct {
 	mountFlags
 	Foreground bool     `help:"Stay, and tell a service manager by sd_notify when it is mounted and when it ends."`
 	Background bool     `hidden:"" help:"This is the child that goes into the background: standard error is a pipe to who waits for it."`
-	Words      []string `arg:"" name:"dir" help:"[SOURCE] DIR: what to mount, a configuration file or an archive's URL, as -C takes them too; and the empty directory for it."`
+	Words      []string `arg:"" optional:"" name:"source dir" help:"[SOURCE] DIR: what to mount, a configuration file or an archive's URL, as -C takes them too; and the empty directory for it."`
 }
 
 // Run mounts the archives, and goes into the background when they can be read.
@@ -21,7 +21,7 @@ func (m *mountCmd) Run(ctx context.Context, c *call, flags *settingFlags) error 
 	case 2:
 		word = m.Words[0]
 	default:
-		return hint(usagef("%d words where a directory belongs", len(m.Words)), "pitr mount [SOURCE] DIR")
+		return hint(usagef("a directory is needed, and perhaps a source before it; there is %s", count(len(m.Words), "word")), "pitr mount [SOURCE] DIR")
 	}
 	source, err := sourceOf(word, *flags)
 	if err != nil {

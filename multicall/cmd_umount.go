@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 )
@@ -37,6 +38,8 @@ func (u *umountCmd) Run(ctx context.Context, c *call) error {
 	switch {
 	case errors.Is(err, syscall.EBUSY):
 		return busy(m, mountsBelow(all, point))
+	case err != nil && m.owner != os.Geteuid():
+		return hint(fmt.Errorf("unmount %s: %w", point, err), "it was mounted by user %d: only that user and root may unmount it", m.owner)
 	case err != nil:
 		return fmt.Errorf("unmount %s: %w", point, err)
 	case is == dead:

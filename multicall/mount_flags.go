@@ -117,7 +117,7 @@ const mostAhead = 64
 func (f mountFlags) owner(pgdata string) (uid, gid uint32, allow bool, err error) {
 	me := uint32(os.Geteuid())
 	uid, gid = me, uint32(os.Getegid())
-	if info, e := os.Stat(pgdata); me == 0 && pgdata != "" && e == nil {
+	if info, e := os.Stat(pgdata); me == 0 && pgdata != "" && e == nil && isHostRoot() {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			uid, gid = st.Uid, st.Gid
 		}

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,7 +35,8 @@ type mountFacts struct {
 
 // explained adds to a failed mount what is missing, and how to provide it.
 func explained(err error, o fusefs.Options) error {
-	for _, h := range gatherFacts(o).hints() {
+	hints := gatherFacts(o).hints()
+	for _, h := range slices.Backward(hints) { // the outermost is shown first
 		err = hint(err, "%s", h)
 	}
 	return err
@@ -46,7 +47,7 @@ func gatherFacts(o fusefs.Options) mountFacts {
 	if err == nil {
 		_ = f.Close()
 	}
-	_, lost := exec.LookPath(unmountHelper)
+	_, lost := helperPath()
 	config, _ := os.ReadFile(fuseConfig)
 	return mountFacts{
 		device: err, root: os.Geteuid() == 0, capable: mayMount(), helper: lost == nil,
@@ -63,7 +64,7 @@ func (f mountFacts) hints() []string {
 	case errors.Is(f.device, syscall.ENODEV), errors.Is(f.device, syscall.ENXIO):
 		all = append(all, "the kernel does not know FUSE: modprobe fuse, on the host of a container")
 	case f.device != nil && f.root:
-		all = append(all, fmt.Sprintf("%s cannot be opened (%v): a container needs --device /dev/fuse --cap-add SYS_ADMIN", fuseDevice, syscallText(f.device)))
+		all = append(all, fmt.Sprintf("%s cannot be opened (%v): a container needs --device /dev/fuse --cap-add SYS_ADMIN; a user namespace needs mode 0666 of it outside", fuseDevice, syscallText(f.device)))
 	case f.device != nil:
 		all = append(all, fmt.Sprintf("%s cannot be opened (%v): chmod 666 %s (udev does that where fuse3 is installed), or mount as root", fuseDevice, syscallText(f.device), fuseDevice))
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
@@ -95,7 +96,7 @@ func (m mounting) attend(ctx context.Context, server *fusefs.Server, point strin
 	case <-over:
 		m.call.log.Info("unmounted", "dir", point)
 	case <-ctx.Done():
-		err = m.withdraw(context.WithoutCancel(ctx), server, point)
+		err = m.withdraw(context.Cause(ctx), server, point)
 	}
 	who.stopping()
 	parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
@@ -104,23 +105,23 @@ func (m mounting) attend(ctx context.Context, server *fusefs.Server, point strin
 }
 
 // withdraw unmounts because of a signal, whether the mount is in use or not.
-func (m mounting) withdraw(ctx context.Context, server *fusefs.Server, point string) error {
+func (m mounting) withdraw(why error, server *fusefs.Server, point string) error {
 	err := server.Unmount()
 	if errors.Is(err, syscall.EBUSY) {
 		all, _ := readMounts() // for the message only
 		at, _ := mountedAt(all, point)
-		err = unmount(ctx, point, detach)
+		err = unmount(context.Background(), point, detach)
 		m.call.log.Warn("it was in use, and was taken away all the same: those who use it get errors",
 			"dir", point, "users", strings.Join(usersOf(at, mountsBelow(all, point)), "; "))
 	}
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", point, err)
 	}
-	m.call.log.Info("unmounted", "dir", point, "reason", context.Cause(ctx))
-	if told := context.Cause(ctx); told != nil && !toldToEnd(told) {
-		return told
+	m.call.log.Info("unmounted", "dir", point, "reason", why)
+	if toldToEnd(why) {
+		return nil
 	}
-	return nil
+	return why
 }
 
 // toldToEnd tells whether a signal is the ordinary way to end what serves.
@@ -190,15 +191,26 @@ func (m mounting) place(o *fusefs.Options, point string) error {
 
 // cacheHome is where this user's programs keep what they can get again.
 func (c *call) cacheHome() (string, error) {
-	if c.uid == 0 {
+	if c.uid == 0 && isHostRoot() {
 		return "/var/cache", nil
 	}
 	if dir := getenv(c.environ, "XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return dir, nil
 	}
 	_, home := whoAmI(c.environ)
+	if c.uid == 0 { // of a namespace: the list of users has another root
+		home = getenv(c.environ, "HOME")
+	}
 	if !filepath.IsAbs(home) {
 		return "", hint(errors.New("this user has no home directory for a cache"), "name a place: --cache-dir DIR (cache=DIR in fstab)")
 	}
 	return filepath.Join(home, ".cache"), nil
+}
+
+// isHostRoot tells whether user 0 is root also outside: not so in a user namespace,
+// as unshare -Urm makes one. In doubt it is.
+func isHostRoot() bool {
+	first, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(first))
+	return err != nil || len(f) < 2 || f[0] != "0" || f[1] == "0"
 }

@@ -26,6 +26,7 @@ type mountEntry struct {
 	point  string // where
 	kind   string // its type
 	source string
+	owner  int // who has mounted it, if it is a FUSE mount
 }
 
 // isPitr tells whether an archive is mounted there.
@@ -62,13 +63,26 @@ func parseMounts(r io.Reader) ([]mountEntry, error) {
 func parseMount(line string) (mountEntry, bool) {
 	before, after, found := strings.Cut(line, " - ")
 	first, last := strings.Fields(before), strings.Split(after, " ")
-	if !found || len(first) < 6 || len(last) < 2 {
+	if !found || len(first) < 6 || len(last) < 3 {
 		return mountEntry{}, false
 	}
 	id, err := strconv.Atoi(first[0])
 	return mountEntry{
-		id: id, device: first[2], root: octalDecoded(first[3]), point: octalDecoded(first[4]), kind: last[0], source: octalDecoded(last[1]),
+		id: id, device: first[2], root: octalDecoded(first[3]), point: octalDecoded(first[4]),
+		kind: last[0], source: octalDecoded(last[1]), owner: ownerIn(last[2]),
 	}, err == nil
+}
+
+// ownerIn finds who has mounted in the options of a FUSE mount.
+func ownerIn(options string) int {
+	for o := range strings.SplitSeq(options, ",") {
+		if v, ok := strings.CutPrefix(o, "user_id="); ok {
+			if n, err := strconv.Atoi(v); err == nil {
+				return n
+			}
+		}
+	}
+	return 0
 }
 
 // octalDecoded replaces the octal escapes that the kernel writes for blanks, line

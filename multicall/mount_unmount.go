@@ -41,21 +41,32 @@ func unmountAsUser(ctx context.Context, point string, how manner) error {
 	if how == detach {
 		args = append(args, "-z")
 	}
-	cmd := exec.CommandContext(ctx, unmountHelper, append(args, "--", point)...)
+	helper, err := helperPath()
+	if err != nil {
+		return hint(fmt.Errorf("%w: only root may unmount without %s", syscall.EPERM, unmountHelper), "install fuse3, or do it as root")
+	}
+	cmd := exec.CommandContext(ctx, helper, append(args, "--", point)...)
 	cmd.Env = append(cmd.Environ(), "LC_ALL=C")
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
-	err := cmd.Run()
+	err = cmd.Run()
 	text := strings.TrimSpace(said.String())
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, exec.ErrNotFound):
-		return hint(fmt.Errorf("%w: only root may unmount without %s", syscall.EPERM, unmountHelper), "install fuse3, or do it as root")
 	case strings.Contains(text, "busy"):
 		return syscall.EBUSY
 	case text == "":
 		return fmt.Errorf("%s: %w", unmountHelper, err)
 	}
 	return errors.New(text)
+}
+
+// helperPath finds fusermount3, also where PATH is empty, as under some managers.
+func helperPath() (string, error) {
+	path, err := exec.LookPath(unmountHelper)
+	if err != nil {
+		path, err = exec.LookPath("/bin/" + unmountHelper)
+	}
+	return path, err
 }
