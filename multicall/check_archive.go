@@ -30,6 +30,8 @@ type target struct {
 	// written: archive_command stores here, so what the server takes for
 	// archived must be there.
 	written bool
+	// seen: it is the server's own archive_command that says so.
+	seen bool
 	// queued is what waits for it of what the server takes for archived.
 	queued []wal.Name
 }
@@ -56,6 +58,9 @@ func targets(cfg Config, s serverSide) []target {
 	add(cfg, cfg.Archive, s.opaque())
 	if s.archives != nil {
 		add(*s.archives, s.archives.Archive, true)
+		for i := range all {
+			all[i].seen = names(s.archives.Archive, all[i].url)
+		}
 	}
 	if s.restores != nil {
 		add(*s.restores, s.restores.readFrom(), false)
@@ -141,7 +146,7 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 
 // throughMount tells that an archive can only be restored from.
 func (c *checkup) throughMount(t target, m mounted) {
-	if t.written {
+	if t.seen {
 		err := m.refusesPushes(t.url)
 		c.add(critical, t.url.String(), firstHint(err, ""), "archive_command stores here: %v", err)
 		return

@@ -135,7 +135,7 @@ func mountAsArchive(t *testing.T, p *past) {
 		for _, r := range []result{
 			pitr("wal", "push", "-C", config, segment),
 			run(home.command(home.applet("archive_command"), "-C", config, segment)),
-			pitr("wal", "prune", "-C", config, p.middle),
+			pitr("wal", "prune", "-C", config, "--before", p.middle),
 		} {
 			if r.status != 2 || !strings.Contains(r.stderr, "is only read") {
 				t.Errorf("want a refusal: %s", r)

@@ -245,7 +245,7 @@ func mountShows(t *testing.T, p *past, command func(string, ...string) *exec.Cmd
 	for _, name := range p.segments {
 		writeFile(t, filepath.Join(plain, name), string(a.raw(name)))
 	}
-	got := m.want(`cd $M/wal && find . -type f -name '0*' -printf '%f %s\n' | sort | grep -v partial`)
+	got := m.want(`cd $M/wal && find . -type f -name '0*' -printf '%f %s\n' | sort | grep -E '^[0-9A-F]{24} '`)
 	var want []string
 	for _, name := range p.segments {
 		want = append(want, fmt.Sprintf("%s %d", name, pastSegmentMB<<20))
