@@ -28,6 +28,9 @@ type Options struct {
 	// ReadOnly is what every change is refused with; nil: the archive takes
 	// them.
 	ReadOnly error
+	// Verified says that the store has verified each file before it gives it away,
+	// as a mount of this archive does: a raw file counts as stored with a digest.
+	Verified bool
 	// CompressLevel is Zstandard's, 1 to 19; 0 is 1.
 	CompressLevel int
 	// VerifyPuts reads a file back after it was stored, and compares.
@@ -35,6 +38,9 @@ type Options struct {
 	// Log gets what an operator should know although the call goes on; nil
 	// drops it.
 	Log *slog.Logger
+	// Report is told how each Fetch, Stat and listing of the archive ended; nil
+	// tells nobody.
+	Report func(error)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -50,6 +56,7 @@ type Archive struct {
 		made *codec.Encoder
 	}
 	shelf shelf
+	held  held
 }
 
 // New returns the archive in a store. name is how messages call it: its URL.
@@ -244,8 +251,12 @@ func (v view) check(found marker) error {
 	return nil
 }
 
-// confirmAnonymous looks for one segment of this cluster.
+// confirmAnonymous looks for one segment of this cluster: first for the one that
+// was found last.
 func (v view) confirmAnonymous(ctx context.Context) error {
+	if n := v.held.lastWitness(); n != (wal.Name{}) && v.headerFits(ctx, n) {
+		return nil
+	}
 	entries, err := v.list(ctx)
 	if err != nil {
 		return err
@@ -253,6 +264,7 @@ func (v view) confirmAnonymous(ctx context.Context) error {
 	const tries = 16 // a foreign or damaged file or two prove nothing yet
 	for i := len(entries) - 1; i >= max(0, len(entries)-tries); i-- {
 		if entries[i].Name.Kind() == wal.KindSegment && v.headerFits(ctx, entries[i].Name) {
+			v.held.witnessed(entries[i].Name)
 			return nil
 		}
 	}

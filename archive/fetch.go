@@ -25,6 +25,7 @@ func (a *Archive) Fetch(ctx context.Context, name wal.Name, patience time.Durati
 	ctx, watch := watchStall(ctx, patience)
 	defer watch.stop()
 	err := within(ctx, func(ctx context.Context) error { return a.fetch(ctx, name, watch, deliver) })
+	a.report(err)
 	if err != nil {
 		return a.named(fmt.Errorf("%s: %w", name, err))
 	}

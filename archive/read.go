@@ -146,9 +146,9 @@ func (v view) newChecker(ctx context.Context, name wal.Name, f Object) (*checker
 	return c, err
 }
 
-// vouches tells whether a digest is stored with each file: then it is as it was
-// pushed, whatever it is.
-func (v view) vouches() bool { return v.id.Codec != None }
+// vouches tells whether a digest is stored with each file, or something below has
+// seen to it: then it is as it was pushed, whatever it is.
+func (v view) vouches() bool { return v.id.Codec != None || v.opts.Verified }
 
 func hasRecords(name wal.Name) bool {
 	return name.Kind() == wal.KindSegment || name.Kind() == wal.KindPartial

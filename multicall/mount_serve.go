@@ -144,7 +144,7 @@ func (m mounting) options(ctx context.Context, cfg Config) (fusefs.Options, erro
 	if o.UID, o.GID, o.AllowOther, err = m.flags.owner(cfg.PGData); err != nil {
 		return o, err
 	}
-	segment, err := segmentOf(ctx, o.Archives, cluster)
+	segment, err := segmentOf(ctx, o.Archives)
 	if o.Cache.Bytes == 0 {
 		o.Cache.Bytes = max(cacheDefault, leastSegments*segment)
 	}
@@ -160,19 +160,19 @@ func (m mounting) dataDirectory(cfg Config) string {
 }
 
 // segmentOf is the segment size of the first archive that tells it. If none can be
-// asked there is nothing to mount; of one without an identity, nothing is known yet.
-func segmentOf(ctx context.Context, set archive.Set, cluster archive.Cluster) (int64, error) {
+// asked there is nothing to mount.
+func segmentOf(ctx context.Context, set archive.Set) (int64, error) {
 	var errs []error
 	for _, a := range set {
 		ctx, cancel := context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
-		id, err := a.Identity(ctx)
+		is, err := a.ClusterOf(ctx)
 		cancel()
 		if err == nil {
-			return int64(id.SegmentSize), nil
+			return int64(is.SegmentSize), nil
 		}
 		errs = append(errs, err)
 	}
-	return int64(cluster.SegmentSize), errors.Join(errs...)
+	return 0, errors.Join(errs...)
 }
 
 // place chooses the cache's directory: one for each mount point, for two mounts
