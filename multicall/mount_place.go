@@ -23,7 +23,7 @@ var errSilent = fmt.Errorf("no answer within %s", mountAnswer)
 
 // asked has do ask a file system, which may hang. What is left behind then ends
 // with the process.
-func asked[T any](do func() (T, error)) (T, error) {
+func asked[T any](patience time.Duration, do func() (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
@@ -36,7 +36,7 @@ func asked[T any](do func() (T, error)) (T, error) {
 	select {
 	case a := <-got:
 		return a.value, a.err
-	case <-time.After(mountAnswer):
+	case <-time.After(patience):
 		var none T
 		return none, errSilent
 	}
@@ -55,7 +55,7 @@ const (
 // daemon always; what stat(2) wants to know the kernel may remember of one that
 // is dead. (A user's mount does not even tell root; that counts as alive.)
 func lifeOf(dir string) life {
-	_, err := asked(func() (unix.Statfs_t, error) {
+	_, err := asked(mountAnswer, func() (unix.Statfs_t, error) {
 		var fs unix.Statfs_t
 		return fs, unix.Statfs(dir, &fs)
 	})
@@ -85,7 +85,7 @@ func realDirectory(dir string) (string, error) {
 	if full == "/" {
 		return full, nil
 	}
-	parent, err := asked(func() (string, error) { return filepath.EvalSymlinks(filepath.Dir(full)) })
+	parent, err := asked(mountAnswer, func() (string, error) { return filepath.EvalSymlinks(filepath.Dir(full)) })
 	if err != nil {
 		return "", err
 	}
@@ -102,7 +102,7 @@ func mountPoint(ctx context.Context, dir string, log *slog.Logger) (string, erro
 	if err := clearDead(ctx, point, log); err != nil {
 		return "", err
 	}
-	_, err = asked(func() (struct{}, error) { return struct{}{}, mustBeEmpty(point) })
+	_, err = asked(mountAnswer, func() (struct{}, error) { return struct{}{}, mustBeEmpty(point) })
 	return point, err
 }
 

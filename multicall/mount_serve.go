@@ -108,11 +108,9 @@ func (m mounting) attend(ctx context.Context, server *fusefs.Server, point strin
 func (m mounting) withdraw(why error, server *fusefs.Server, point string) error {
 	err := server.Unmount()
 	if errors.Is(err, syscall.EBUSY) {
-		all, _ := readMounts() // for the message only
-		at, _ := mountedAt(all, point)
+		users := usersAt(point) // before it is out of sight
 		err = unmount(context.Background(), point, detach)
-		m.call.log.Warn("it was in use, and was taken away all the same: those who use it get errors",
-			"dir", point, "users", strings.Join(usersOf(at, mountsBelow(all, point)), "; "))
+		m.call.log.Warn("it was in use, and was taken away all the same: those who use it get errors", "dir", point, "users", users)
 	}
 	if err != nil {
 		return fmt.Errorf("unmount %s: %w", point, err)
@@ -122,6 +120,20 @@ func (m mounting) withdraw(why error, server *fusefs.Server, point string) error
 		return nil
 	}
 	return why
+}
+
+// usersAt lists who holds the mount on a directory, unless /proc takes longer than a
+// signal leaves us.
+func usersAt(point string) string {
+	users, err := asked(partingTime/2, func() (string, error) {
+		all, err := readMounts()
+		m, _ := mountedAt(all, point)
+		return strings.Join(usersOf(m, mountsBelow(all, point)), "; "), err
+	})
+	if err != nil {
+		return err.Error()
+	}
+	return users
 }
 
 // toldToEnd tells whether a signal is the ordinary way to end what serves.
