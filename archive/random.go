@@ -122,6 +122,19 @@ type Part struct {
 	Bytes  []byte
 }
 
+// Begin tells where the part begins that holds the byte at off.
+func (r *Random) Begin(off int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.open {
+		if c != nil {
+			f, _ := c.reader.FrameAt(off)
+			return f.Offset
+		}
+	}
+	return 0
+}
+
 // PartAt returns the part that holds the byte at off: verified, or an error. It is
 // io.EOF behind the end.
 func (r *Random) PartAt(ctx context.Context, off int64) (Part, error) {

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,8 @@ import (
 type Server struct {
 	dir    string
 	fuse   *fuse.Server
+	tree   *tree
+	life   *life
 	served chan struct{} // closed when nothing is served any more
 }
 
@@ -25,20 +28,65 @@ type Server struct {
 // returns. The identity of one archive at least must be readable.
 func Mount(dir string, o Options) (*Server, error) {
 	o = o.withDefaults()
-	root := &fs.Inode{}
-	server, err := attach(dir, fs.NewNodeFS(root, nodeOptions(o)), mountOptions(o))
+	dir, err := realPath(dir)
+	if err != nil {
+		return nil, fmt.Errorf("mount: %w", err)
+	}
+	t, err := newTree(o)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
-	s := &Server{dir: dir, fuse: server, served: make(chan struct{})}
+	s := &Server{dir: dir, tree: t, life: t.source.life, served: make(chan struct{})}
+	if s.fuse, err = attach(dir, t, mountOptions(o)); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), t.close(context.Background()))
+	}
 	go func() {
 		defer close(s.served)
-		server.Serve()
+		s.fuse.Serve()
 	}()
-	if err := server.WaitMount(); err != nil {
-		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Unmount())
+	if err := s.fuse.WaitMount(); err != nil {
+		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Unmount(), s.Close(context.Background()))
 	}
+	widen(dir)
 	return s, nil
+}
+
+// realPath is how the system will call a directory.
+func realPath(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
+}
+
+// newTree asks the archives whose they are, and takes the cache.
+func newTree(o Options) (*tree, error) {
+	k, err := whose(context.Background(), o)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openCache(o.Cache, k.key)
+	if err != nil {
+		return nil, err
+	}
+	h := &health{log: o.Log, now: time.Now}
+	shown := k.shown(o)
+	o.Archives = h.watch(o.Archives, k.cluster)
+	s := newSource(o, newLife(), c, h)
+	return &tree{
+		readOnly: readOnly{fuse.NewDefaultRawFileSystem()}, source: s, nodes: newNodes(), large: newLargeFiles(s),
+		virtual: virtual{identity: shown, archive: k.archive()}, segment: k.cluster.SegmentSize, mounted: time.Now(),
+	}, nil
+}
+
+// close stops what goes on in the background, and gives the cache up.
+func (t *tree) close(ctx context.Context) error {
+	err := t.source.life.stop(ctx)
+	if err != nil {
+		return err // what uses the cache may still go on
+	}
+	return t.source.cache.close()
 }
 
 // Wait returns when the directory is no longer mounted.
@@ -58,16 +106,21 @@ func (s *Server) Unmount() error {
 	return nil
 }
 
-// Close ends all reads under way, stops what goes on in the background, and
-// gives the cache up. It does not unmount: what is asked after it is EIO. When
-// ctx ends, it waits no longer.
-func (s *Server) Close(ctx context.Context) error { return nil }
-
-// immutable is how long the kernel may believe what it was told of a file.
-const immutable = 24 * time.Hour
-
-func nodeOptions(o Options) *fs.Options {
-	return &fs.Options{NullPermissions: true}
+// Close ends all requests under way, stops what goes on in the background, and gives
+// the cache up. It does not unmount: what is asked after it is EIO, but files that
+// are open can be read. When ctx ends, it waits no longer.
+func (s *Server) Close(ctx context.Context) error {
+	select {
+	case <-s.served:
+		for _, h := range s.tree.handles.takeAll() {
+			s.tree.drop(h)
+		}
+	default:
+	}
+	if err := s.tree.close(ctx); err != nil {
+		return fmt.Errorf("close the mount on %s: %w", s.dir, err)
+	}
+	return nil
 }
 
 func mountOptions(o Options) *fuse.MountOptions {
@@ -81,11 +134,12 @@ func mountOptions(o Options) *fuse.MountOptions {
 		MaxWrite:                 1 << 20,
 		MaxStackDepth:            2, // the cache may lie on an overlay
 		DisableXAttrs:            true,
-		DisableReadDirPlus:       true,
 		ExplicitDataCacheControl: true,
+		ExtraCapabilities:        fuse.CAP_READDIRPLUS_AUTO,
 		DirectMountStrict:        root,
 		DirectMount:              !root,
 		DirectMountFlags:         unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV,
+		Logger:                   slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 	}
 }
 
@@ -99,7 +153,33 @@ func attach(dir string, tree fuse.RawFileSystem, o *fuse.MountOptions) (*fuse.Se
 		defer syscall.ForkLock.RUnlock()
 	}
 	server, err := fuse.NewServer(tree, dir, o)
-	return server, errors.Join(err, closeOnExec())
+	if err != nil {
+		return nil, err
+	}
+	if err := closeOnExec(); err != nil {
+		return nil, errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
+	}
+	return server, nil
+}
+
+// widen lets the kernel read far ahead in files that it does not read by itself. Only
+// root may; without it all is well, but slower.
+func widen(dir string) {
+	const kilobytes = "1024"
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 4 && unescape(f[4]) == dir {
+			_ = os.WriteFile("/sys/class/bdi/"+f[2]+"/read_ahead_kb", []byte(kilobytes), 0)
+		}
+	}
+}
+
+// unescape reads a path as it stands in mountinfo.
+func unescape(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // closeOnExec marks every open /dev/fuse.
