@@ -11,7 +11,7 @@ import (
 // overMount lets a scene's archive be reached through a mount of its own.
 func (s *scene) overMount(f fault, flags ...string) *mount {
 	s.t.Helper()
-	m := startMount(s.t, asRoot, mountConfig(s.t, s.archive, s.backup, f.config...), flags...)
+	m := startMount(s.t, home.command, mountConfig(s.t, s.archive, s.backup, f.config...), flags...)
 	s.archive.mount = m
 	return m
 }
