@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -86,6 +87,9 @@ type view struct {
 	// watch sees every byte that is read: also those of another segment that
 	// verifying this one needs.
 	watch io.Writer
+	// digested hears the digest of every file that was decoded and has it, or
+	// is nil.
+	digested func(wal.Name, [sha256.Size]byte)
 	// early is the file to be pushed, as it is being encoded already, or nil.
 	early *share
 }

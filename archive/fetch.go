@@ -53,6 +53,7 @@ func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, del
 	}
 	defer f.Close()
 	return deliver(func(w io.Writer) error {
+		v.digested = digestTo(w, name)
 		if err := v.verified(ctx, name, f, w); err != nil {
 			return err
 		}

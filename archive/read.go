@@ -90,6 +90,9 @@ func (v view) contents(ctx context.Context, name wal.Name, f Object, w io.Writer
 	if err == nil {
 		err = r.Decode(ctx, w)
 	}
+	if err == nil && v.digested != nil {
+		v.digested(name, r.Digest().SHA256)
+	}
 	return asDamage(err)
 }
 

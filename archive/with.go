@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -110,4 +111,25 @@ func (v view) clusterIn(ctx context.Context, n wal.Name) (Cluster, error) {
 	h, err := wal.ParsePageHeader(head)
 	major, _ := wal.MajorOf(h.Magic)
 	return Cluster{h.SystemID, major, h.SegmentSize}, err
+}
+
+// Digested is a writer that Fetch tells the SHA-256 of what it wrote, where that was
+// computed anyway: of a compressed file.
+type Digested interface {
+	io.Writer
+	Digested(sum [sha256.Size]byte)
+}
+
+// digestTo returns what tells a writer the digest of a file, and of no other that
+// must be read to verify it; nil if it does not want to know.
+func digestTo(w io.Writer, file wal.Name) func(wal.Name, [sha256.Size]byte) {
+	d, ok := w.(Digested)
+	if !ok {
+		return nil
+	}
+	return func(n wal.Name, sum [sha256.Size]byte) {
+		if n == file {
+			d.Digested(sum)
+		}
+	}
 }

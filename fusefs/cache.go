@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"pitr/archive"
 	"pitr/archive/wal"
 )
 
@@ -181,7 +182,14 @@ type draft struct {
 	cache *cache
 	path  string
 	size  int64
+	sum   [sha256.Size]byte
+	known bool // sum is
 }
+
+// Digested tells what is being written: see archive.Digested.
+func (d *draft) Digested(sum [sha256.Size]byte) { d.sum, d.known = sum, true }
+
+var _ archive.Digested = (*draft)(nil)
 
 // create makes room for a file of size bytes, and a place for it.
 func (c *cache) create(size int64) (*draft, error) {
@@ -200,7 +208,7 @@ func (c *cache) create(size int64) (*draft, error) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	c.bytes += costOf(size)
-	return &draft{f, c, path, size}, nil
+	return &draft{File: f, cache: c, path: path, size: size}, nil
 }
 
 // discard gives a draft up.
@@ -215,7 +223,10 @@ func (d *draft) discard() {
 // keep makes a draft the file of a name, with the caller as its user. If the
 // directory was deleted meanwhile it serves all the same, and is gone after that.
 func (d *draft) keep(name wal.Name) (*entry, error) {
-	sum, err := sumOf(d.File)
+	sum, err := d.sum, error(nil)
+	if !d.known {
+		sum, err = sumOf(d.File)
+	}
 	info, statErr := d.Stat()
 	if err := errors.Join(err, statErr); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)

@@ -1,0 +1,150 @@
+package fusefs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pitr/archive"
+	"pitr/archive/local"
+	"pitr/archive/wal"
+)
+
+// childVariable makes the test's binary another program: one that reads a mount.
+const childVariable = "PITR_FUSEFS_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		if err := children[os.Args[1]](os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// children are what the binary can be.
+var children = map[string]func(args []string) error{
+	"fetch":  fetchChild,
+	"random": randomChild,
+	"daemon": daemonChild,
+}
+
+func childCommand(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Env = append(os.Environ(), childVariable+"=1")
+	return cmd
+}
+
+// child runs one, and returns what it prints.
+func child(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := childCommand(t, args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("%q: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// fetchChild fetches a file from the archive in a directory.
+func fetchChild(args []string) error {
+	a := archive.New(args[0], store(local.New(args[0])), archive.Options{Verified: true})
+	name, err := wal.ParseName(args[1])
+	if err != nil {
+		return err
+	}
+	var got bytes.Buffer
+	err = a.Fetch(context.Background(), name, time.Minute, func(write func(io.Writer) error) error { return write(&got) })
+	switch {
+	case errors.Is(err, archive.ErrAbsent):
+		fmt.Println("absent")
+	case errors.Is(err, archive.ErrGap):
+		fmt.Println("gap")
+	default:
+		fmt.Printf("%x %v\n", got.Bytes()[:min(16, got.Len())], err)
+	}
+	return nil
+}
+
+// randomChild compares what is read at random from one of two directories with what
+// is in the other one.
+func randomChild(args []string) error {
+	seed, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	reads, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
+	random := rand.New(rand.NewPCG(uint64(seed), 1))
+	names := args[4:]
+	for range reads {
+		name := names[random.IntN(len(names))]
+		if err := compareAt(args[0]+"/"+name, args[1]+"/"+name, random); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func compareAt(a, b string, random *rand.Rand) error {
+	x, err := os.Open(a)
+	if err != nil {
+		return err
+	}
+	defer x.Close()
+	y, err := os.Open(b)
+	if err != nil {
+		return err
+	}
+	defer y.Close()
+	info, err := y.Stat()
+	if err != nil {
+		return err
+	}
+	for range 4 {
+		off := random.Int64N(info.Size() + 100)
+		p, q := make([]byte, random.IntN(300_000)), make([]byte, 300_000)
+		q = q[:len(p)]
+		n, errN := x.ReadAt(p, off)
+		m, errM := y.ReadAt(q, off)
+		if n != m || !bytes.Equal(p[:n], q[:m]) || errN != errM {
+			return fmt.Errorf("%s at %d: %d bytes, %v; want %d, %v", a, off, n, errN, m, errM)
+		}
+	}
+	return nil
+}
+
+// daemonChild mounts an archive in a directory until its input ends, and prints the
+// most memory that it took.
+func daemonChild(args []string) error {
+	a := archive.New(args[0], store(local.New(args[0])), archive.Options{Layout: archive.Layout(args[3])})
+	s, err := Mount(args[1], Options{Archives: archive.Set{a}, Cache: CacheOptions{Dir: args[2], Bytes: 64 << 20}})
+	if err != nil {
+		return err
+	}
+	fmt.Println("mounted")
+	io.Copy(io.Discard, os.Stdin)
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(status)) {
+		if strings.HasPrefix(line, "VmHWM:") {
+			fmt.Print(line)
+		}
+	}
+	return errors.Join(s.Unmount(), s.Close(context.Background()))
+}
