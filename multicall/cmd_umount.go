@@ -30,22 +30,37 @@ func (u *umountCmd) Run(ctx context.Context, c *call) error {
 		return err
 	}
 	how := plainly
-	is := lifeOf(point)
-	if u.Lazy || is == dead {
+	if u.Lazy {
 		how = detach
 	}
+	// Not asked first whether it is alive: what hangs would be held by the question.
 	err = unmount(ctx, point, how)
 	switch {
 	case errors.Is(err, syscall.EBUSY):
-		return busy(m, mountsBelow(all, point))
+		return c.unmountBusy(ctx, m, mountsBelow(all, point))
 	case err != nil && m.owner != os.Geteuid():
 		return hint(fmt.Errorf("unmount %s: %w", point, err), "it was mounted by user %d: only that user and root may unmount it", m.owner)
 	case err != nil:
 		return fmt.Errorf("unmount %s: %w", point, err)
-	case is == dead:
-		_, err = fmt.Fprintf(c.stdout, "%s: a dead mount was cleared\n", point)
 	}
-	return err
+	return nil
+}
+
+// unmountBusy refuses to unmount what is in use, unless it is dead: nobody loses
+// anything by its end then.
+func (c *call) unmountBusy(ctx context.Context, m mountEntry, inside []mountEntry) error {
+	refusal := busy(m, inside) // before we hold it ourselves
+	switch lifeOf(m.point) {
+	case dead:
+		if err := unmount(ctx, m.point, detach); err != nil {
+			return fmt.Errorf("unmount %s, which is dead: %w", m.point, err)
+		}
+		_, err := fmt.Fprintf(c.stdout, "%s: a dead mount was cleared\n", m.point)
+		return err
+	case silent:
+		return hint(refusal, "its daemon gives %v: it is stopped, or hangs", errSilent)
+	}
+	return refusal
 }
 
 // pitrAt is the mount of an archive at a directory.
@@ -99,8 +114,8 @@ func usersOf(m mountEntry, inside []mountEntry) []string {
 	for _, h := range found {
 		users = append(users, h.String())
 	}
-	if unseen > 0 {
-		users = append(users, fmt.Sprintf("perhaps some of %s of other users; root sees them", count(unseen, "process")))
+	if unseen > 0 && os.Geteuid() != 0 {
+		users = append(users, fmt.Sprintf("perhaps others: root may look at %d more", unseen))
 	}
 	return users
 }

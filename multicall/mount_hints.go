@@ -30,12 +30,14 @@ type mountFacts struct {
 	helper    bool // fusermount3 is there
 	others    bool // other users were to be let in
 	mayOthers bool // /etc/fuse.conf allows that to users
-	container bool // it looks like a container
 }
 
 // explained adds to a failed mount what is missing, and how to provide it.
 func explained(err error, o fusefs.Options) error {
 	hints := gatherFacts(o).hints()
+	if len(hints) == 0 && inContainer() && errors.Is(err, fs.ErrPermission) {
+		hints = []string{"a profile of AppArmor or SELinux may forbid mounts in containers: --security-opt apparmor=unconfined"}
+	}
 	for _, h := range slices.Backward(hints) { // the outermost is shown first
 		err = hint(err, "%s", h)
 	}
@@ -51,7 +53,7 @@ func gatherFacts(o fusefs.Options) mountFacts {
 	config, _ := os.ReadFile(fuseConfig)
 	return mountFacts{
 		device: err, root: os.Geteuid() == 0, capable: mayMount(), helper: lost == nil,
-		others: o.AllowOther, mayOthers: allowsOthers(config), container: inContainer(),
+		others: o.AllowOther, mayOthers: allowsOthers(config),
 	}
 }
 
@@ -76,9 +78,6 @@ func (f mountFacts) hints() []string {
 	}
 	if !f.root && !f.capable && f.others && !f.mayOthers {
 		all = append(all, fmt.Sprintf("to let other users in, %s needs a line user_allow_other; or mount as root, or as the user who reads", fuseConfig))
-	}
-	if len(all) == 0 && f.container {
-		all = append(all, "a profile of AppArmor or SELinux may forbid mounts in containers: --security-opt apparmor=unconfined")
 	}
 	return all
 }

@@ -433,12 +433,11 @@ func TestMountHints(t *testing.T) {
 		facts mountFacts
 		want  []string // what each hint holds
 	}{
-		"nothing is wrong":            {fine, nil},
-		"no device":                   {with(func(f *mountFacts) { f.device = fs.ErrNotExist }), []string{"/dev/fuse is missing"}},
-		"no module":                   {with(func(f *mountFacts) { f.device = syscall.ENODEV }), []string{"modprobe fuse"}},
-		"a container without device":  {with(func(f *mountFacts) { f.device = syscall.EPERM }), []string{"--device /dev/fuse"}},
-		"root without capability":     {with(func(f *mountFacts) { f.capable = false }), []string{"--cap-add SYS_ADMIN"}},
-		"a container with everything": {with(func(f *mountFacts) { f.container = true }), []string{"apparmor"}},
+		"nothing is wrong":           {fine, nil},
+		"no device":                  {with(func(f *mountFacts) { f.device = fs.ErrNotExist }), []string{"/dev/fuse is missing"}},
+		"no module":                  {with(func(f *mountFacts) { f.device = syscall.ENODEV }), []string{"modprobe fuse"}},
+		"a container without device": {with(func(f *mountFacts) { f.device = syscall.EPERM }), []string{"--device /dev/fuse"}},
+		"root without capability":    {with(func(f *mountFacts) { f.capable = false }), []string{"--cap-add SYS_ADMIN"}},
 		"a user, device 0600": {
 			with(func(f *mountFacts) {
 				f.root, f.capable, f.device = false, false, &fs.PathError{Op: "open", Path: fuseDevice, Err: syscall.EACCES}
