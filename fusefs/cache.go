@@ -285,7 +285,7 @@ func (c *cache) hold() error {
 	}
 	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = errors.New("another mount uses it")
+		err = ErrCacheInUse
 	}
 	if err == nil {
 		err = os.MkdirAll(c.dir, 0o700)

@@ -108,8 +108,8 @@ func inodeOf(name string) uint64 {
 }
 
 const (
-	fileMode = fuse.S_IFREG | 0o440
-	dirMode  = fuse.S_IFDIR | 0o550
+	fileMode = fuse.S_IFREG | 0o640
+	dirMode  = fuse.S_IFDIR | 0o750
 )
 
 // attr describes a file or directory.

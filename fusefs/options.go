@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
@@ -17,6 +18,9 @@ const (
 	// Fail is EIO after the first try.
 	Fail
 )
+
+// ErrCacheInUse is what Mount says of a directory that belongs to another mount.
+var ErrCacheInUse = errors.New("another mount uses it")
 
 // CacheOptions say where verified segments are kept. They are raw, and named
 // after their content; a later mount uses what it finds.

@@ -75,7 +75,7 @@ func (m mounting) serve(ctx context.Context, who herald) error {
 	if err := m.place(&o, point); err != nil {
 		return err
 	}
-	server, err := fusefs.Mount(point, o)
+	server, err := m.mount(ctx, point, &o)
 	if err != nil {
 		return explained(err, o)
 	}
@@ -84,6 +84,30 @@ func (m mounting) serve(ctx context.Context, who herald) error {
 	}
 	m.call.log.Info("mounted", "dir", point, "source", o.Source, "cache", o.Cache.Dir)
 	return m.attend(ctx, server, point, who)
+}
+
+// mount waits a moment for the cache: a mount that has just ended gives it up last.
+// One that was taken out of sight while it was in use has it for longer, and then
+// a cache that nobody named is another one.
+func (m mounting) mount(ctx context.Context, point string, o *fusefs.Options) (*fusefs.Server, error) {
+	const moment, looks, most = 100 * time.Millisecond, 20, 8
+	first := o.Cache.Dir
+	for n := 1; ; {
+		server, err := fusefs.Mount(point, *o)
+		switch {
+		case !errors.Is(err, fusefs.ErrCacheInUse) || ctx.Err() != nil:
+			return server, err
+		case n >= looks && m.flags.CacheDir != "":
+			return nil, hint(err, "name another place: --cache-dir DIR (cache=DIR in fstab)")
+		case n >= looks+most:
+			return nil, err
+		case n >= looks:
+			o.Cache.Dir = fmt.Sprintf("%s-%d", first, n-looks+2)
+		default:
+			within(moment, func() { <-ctx.Done() })
+		}
+		n++
+	}
 }
 
 // attend waits for the end of a mount, and brings it about when a signal asks

@@ -333,8 +333,8 @@ func mountInNamespaces(t *testing.T, p *past) {
 	mnt := filepath.Join(dir, "mnt")
 	check(t, os.Mkdir(mnt, 0o755))
 	check(t, home.give(mnt))
-	const round = `"$1" mount -C "$2" "$3" && cmp "$3/wal/$4" "$5" && "$1" umount "$3"`
-	args := []string{home.pitr, config, mnt, p.middle, p.archives["flat"].stored(p.middle)}
+	const round = `"$1" mount -C "$2" --cache-dir "$6" "$3" && cmp "$3/wal/$4" "$5" && "$1" umount "$3"`
+	args := []string{home.pitr, config, mnt, p.middle, p.archives["flat"].stored(p.middle), filepath.Join(dir, "cache")}
 	if r := unsharing(home.command, "-Urm", round, args...); r.status != 0 {
 		t.Errorf("unshare -Urm: %s", r)
 	}
@@ -342,12 +342,12 @@ func mountInNamespaces(t *testing.T, p *past) {
 		return
 	}
 	// Without a daemon left behind the namespace ends with its first process.
-	const first = `exec "$1" mount -C "$2" "$3"`
+	const first = `exec "$1" mount -C "$2" --cache-dir "$6" "$3"`
 	cmd := asRoot("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", first, "bash"}, args...)...)
 	check(t, cmd.Start())
 	defer func() { cmd.Process.Kill(); cmd.Wait() }()
 	eventually(t, "process 1 serves", func() bool {
-		out, err := exec.Command("pgrep", "-f", "mount -C "+config+" "+mnt+"$").Output()
+		out, err := exec.Command("pgrep", "-f", "mount -C "+config+" .*"+mnt+"$").Output()
 		if err != nil {
 			return false
 		}

@@ -172,6 +172,37 @@ func isMounted(t testing.TB, dir string) bool {
 	return false
 }
 
+// mountsLeft are the mounts of archives below a directory, and the processes that
+// serve one.
+func mountsLeft(dir string) (all []string) {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, " - fuse.pitr ") && strings.Contains(line, dir+"/") {
+			all = append(all, line)
+		}
+	}
+	found, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range found {
+		text, err := os.ReadFile(path)
+		words := strings.Split(string(text), "\x00")
+		if err == nil && len(words) > 1 && words[1] == "mount" && strings.Contains(string(text), dir+"/") {
+			all = append(all, strings.Join(words, " "))
+		}
+	}
+	return all
+}
+
+// descriptors counts the files of the cache that the daemon has open. (Connections
+// and the pipes that it copies through are kept.)
+func (m *mount) descriptors() (n int) {
+	for _, path := range glob(m.t, "/proc", strconv.Itoa(m.cmd.Process.Pid), "fd", "*") {
+		if to, err := os.Readlink(path); err == nil && strings.HasPrefix(to, filepath.Dir(m.dir)) {
+			n++
+		}
+	}
+	return n
+}
+
 // wal is the path of a file in the mount.
 func (m *mount) wal(name string) string { return filepath.Join(m.dir, "wal", name) }
 
@@ -233,6 +264,7 @@ func TestMount(t *testing.T) {
 	t.Run("namespaces", func(t *testing.T) { t.Parallel(); mountInNamespaces(t, p) })
 	t.Run("as an archive", func(t *testing.T) { t.Parallel(); mountAsArchive(t, p) })
 	t.Run("restore_command", func(t *testing.T) { t.Parallel(); restoreOverMount(t, p) })
+	t.Run("cp opens early", func(t *testing.T) { t.Parallel(); copyOpensEarly(t, p) })
 	t.Run("cp", func(t *testing.T) { t.Parallel(); copyFromMount(t, p) })
 }
 
@@ -241,6 +273,8 @@ func mountShows(t *testing.T, p *past, command func(string, ...string) *exec.Cmd
 	a := p.archives[form].copyFor(t)
 	a.route = newRoute(t)
 	m := startMount(t, command, mountConfig(t, a, p.backup))
+	m.want(`cat $M/wal/$1 >/dev/null`, p.segments[0])
+	before := m.descriptors()
 	plain := newDirectory(t, "p")
 	for _, name := range p.segments {
 		writeFile(t, filepath.Join(plain, name), string(a.raw(name)))
@@ -264,6 +298,8 @@ func mountShows(t *testing.T, p *past, command func(string, ...string) *exec.Cmd
 	if r := m.shell(`cat $M/wal/0000000100000000000000FF`); r.status != 1 || !strings.Contains(r.stderr, "No such file") {
 		t.Errorf("a segment that never was: %s", r)
 	}
+	// What the kernel and the readers have let go of, the daemon has, too.
+	eventually(t, "no descriptor is left", func() bool { return m.descriptors() <= before })
 }
 
 // wantReadOnly tries every way to change something.
