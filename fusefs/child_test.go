@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 const childVariable = "PITR_FUSEFS_CHILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
+	if os.Getenv(childVariable) != "" && !strings.HasPrefix(os.Args[1], "-test.") {
 		if err := children[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -38,6 +39,7 @@ var children = map[string]func(args []string) error{
 	"fetch":  fetchChild,
 	"random": randomChild,
 	"daemon": daemonChild,
+	"exec":   execChild,
 }
 
 func childCommand(t testing.TB, args ...string) *exec.Cmd {
@@ -147,4 +149,13 @@ func daemonChild(args []string) error {
 		}
 	}
 	return errors.Join(s.Unmount(), s.Close(context.Background()))
+}
+
+// execChild becomes another program, in the same process.
+func execChild(args []string) error {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(path, args, os.Environ())
 }
