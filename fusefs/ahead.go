@@ -2,8 +2,9 @@ package fusefs
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync"
+	"time"
 
 	"pitr/archive/wal"
 )
@@ -14,6 +15,29 @@ type ahead struct {
 	mu     sync.Mutex // guards the rest
 	recent [32]wal.SegmentNumber
 	at     int
+	// missing is what was not there when it was looked for last, and when.
+	missing map[wal.Name]time.Time
+}
+
+// askAgain is when a segment that was not there is looked for once more.
+const askAgain = 2 * time.Second
+
+// notThere notes that a segment is not there.
+func (a *ahead) notThere(n wal.Name) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.missing) > 100 || a.missing == nil {
+		a.missing = map[wal.Name]time.Time{}
+	}
+	a.missing[n] = time.Now()
+}
+
+// known tells whether it is known that a segment is not there.
+func (a *ahead) known(n wal.Name) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	when, ok := a.missing[n]
+	return ok && time.Since(when) < askAgain
 }
 
 // follows notes that a segment was opened, and tells whether the one before it was
@@ -37,11 +61,14 @@ func (a *ahead) follows(n wal.SegmentNumber) (follows bool) {
 // in sequence. What goes wrong is nobody's business yet.
 func (s *source) readAhead(name wal.Name, size wal.SegmentSize) {
 	n, err := name.Number(size)
-	if err != nil || name.Kind() != wal.KindSegment || s.Ahead < 1 || size > large || !s.ahead.follows(n) {
+	if err != nil || name.Kind() != wal.KindSegment || s.Ahead < 1 || int64(size) > s.limit || !s.ahead.follows(n) {
 		return
 	}
 	for i := range wal.SegmentNumber(s.Ahead) {
 		next := wal.SegmentName(name.Timeline(), n+1+i, size)
+		if s.ahead.known(next) {
+			return // nor will what comes after it be
+		}
 		if s.cache.has(next) {
 			continue
 		}
@@ -56,11 +83,9 @@ func (s *source) aheadOf(ctx context.Context, name wal.Name) (*entry, error) {
 	defer stop()
 	found, err := s.Archives.Stat(looking, name)
 	if err != nil {
-		return nil, errors.Join(errNotAhead, err)
+		s.ahead.notThere(name)
+		return nil, fmt.Errorf("reading ahead: %w", err)
 	}
 	s.health.ahead.Add(1)
 	return s.whole(ctx, name, found.Size)
 }
-
-// errNotAhead marks what reading ahead came to.
-var errNotAhead = errors.New("reading ahead")

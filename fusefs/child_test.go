@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 const childVariable = "PITR_FUSEFS_CHILD"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
+	if os.Getenv(childVariable) != "" && !strings.HasPrefix(os.Args[1], "-test.") {
 		if err := children[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -38,6 +39,9 @@ var children = map[string]func(args []string) error{
 	"fetch":  fetchChild,
 	"random": randomChild,
 	"daemon": daemonChild,
+	"exec":   execChild,
+	"seek":   seekChild,
+	"lseek":  lseekChild,
 }
 
 func childCommand(t testing.TB, args ...string) *exec.Cmd {
@@ -147,4 +151,75 @@ func daemonChild(args []string) error {
 		}
 	}
 	return errors.Join(s.Unmount(), s.Close(context.Background()))
+}
+
+// execChild becomes another program, in the same process.
+func execChild(args []string) error {
+	path, err := exec.LookPath(args[0])
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(path, args, os.Environ())
+}
+
+// seekChild reads a directory, and then again from behind each of its entries: that
+// must be the next one. It prints how many there are.
+func seekChild(args []string) error {
+	fd, err := syscall.Open(args[0], syscall.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(fd)
+	type place struct {
+		name string
+		off  int64
+	}
+	read := func() (all []place, err error) {
+		buf := make([]byte, 4096)
+		n, err := syscall.ReadDirent(fd, buf)
+		for b := buf[:max(n, 0)]; len(b) > 0; {
+			length := int(b[16]) | int(b[17])<<8
+			name, _, _ := bytes.Cut(b[19:length], []byte{0})
+			var off int64
+			for i := range 8 {
+				off |= int64(b[8+i]) << (8 * i)
+			}
+			all, b = append(all, place{string(name), off}), b[length:]
+		}
+		return all, err
+	}
+	var all []place
+	for {
+		some, err := read()
+		if err != nil {
+			return err
+		}
+		if len(some) == 0 {
+			break
+		}
+		all = append(all, some...)
+	}
+	for i := len(all) - 2; i >= 0; i-- {
+		if _, err := syscall.Seek(fd, all[i].off, io.SeekStart); err != nil {
+			return err
+		}
+		if next, err := read(); err != nil || len(next) == 0 || next[0] != all[i+1] {
+			return fmt.Errorf("behind %v: got %v, %v, want %v", all[i], next, err, all[i+1])
+		}
+	}
+	fmt.Println(len(all))
+	return nil
+}
+
+// lseekChild seeks data or a hole from byte 1000 on.
+func lseekChild(args []string) error {
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	whence := map[string]int{"data": 3, "hole": 4}[args[1]]
+	off, err := syscall.Seek(int(f.Fd()), 1000, whence)
+	fmt.Println(off)
+	return err
 }

@@ -22,8 +22,9 @@ const (
 	// mostFetches is how many files are fetched at the same time. Each takes some
 	// megabytes of memory.
 	mostFetches = 5
-	// large is the size from which on a compressed segment is read in parts.
-	large = 64 << 20
+	// largest is the size of a segment that is fetched whole. A larger one is read in
+	// parts if it is compressed.
+	largest = 64 << 20
 )
 
 // source asks the archives, and keeps what it gets.
@@ -33,6 +34,7 @@ type source struct {
 	cache  *cache
 	health *health
 	slots  chan struct{} // full while mostFetches are under way
+	limit  int64         // largest, or less in a test
 
 	stats    *flights[wal.Name, archive.Found]
 	contents *flights[wal.Name, *entry]
@@ -43,7 +45,7 @@ type source struct {
 }
 
 func newSource(o Options, l *life, c *cache, h *health) *source {
-	s := &source{Options: o, life: l, cache: c, health: h, slots: make(chan struct{}, mostFetches)}
+	s := &source{Options: o, life: l, cache: c, health: h, slots: make(chan struct{}, mostFetches), limit: largest}
 	s.stats = newFlights[wal.Name, archive.Found](l, nil)
 	s.contents = newFlights[wal.Name](l, c.release)
 	s.asides = newFlights[struct{}, []archive.Aside](l, nil)
