@@ -107,6 +107,8 @@ func inodeOf(name string) uint64 {
 	return h.Sum64() | 1<<63
 }
 
+// The owner's right to write means nothing here. But cp hands it on: PostgreSQL
+// opens what it has restored for writing.
 const (
 	fileMode = fuse.S_IFREG | 0o640
 	dirMode  = fuse.S_IFDIR | 0o750
