@@ -37,7 +37,7 @@ func TestEveryFileIsThereRawUnderItsName(t *testing.T) {
 			for name, content := range a.files {
 				wantContent(t, m.path(name), content)
 				got := must(t, "stat", "-c", "%s %u %g %a %h", m.path(name))
-				if want := fmt.Sprintf("%d 12 34 440 1\n", len(content)); got != want {
+				if want := fmt.Sprintf("%d 12 34 640 1\n", len(content)); got != want {
 					t.Errorf("%s: got %q, want %q", name, got, want)
 				}
 			}
