@@ -51,9 +51,6 @@ func mountBusy(t *testing.T, p *past) {
 		h.Process.Kill()
 		h.Wait()
 	}
-	h := m.holder(`exec 7<$M/wal/$1; echo; read; cat <&7 | cmp - "$2"`, p.middle, p.archives["flat"].stored(p.middle))
-	h.Process.Kill()
-	h.Wait()
 	// Lazy: out of sight at once, and good to who has it open.
 	in, out, err := os.Pipe()
 	check(t, err)
@@ -104,13 +101,12 @@ func mountKilled(t *testing.T, p *past) {
 			}
 			m.want(`cmp $M/wal/$1 "$2"`, p.middle, p.archives["flat"].stored(p.middle))
 			// umount clears one too, though somebody is still in it.
-			h = m.holder(`cd $M; echo; exec sleep 1001`)
+			m.holder(`cd $M; echo; exec sleep 1001`)
 			check(t, m.cmd.Process.Kill())
 			m.waitEnded()
 			if r := run(command(home.pitr, "umount", m.dir)); r.status != 0 || !strings.Contains(r.stdout, "dead mount was cleared") || isMounted(t, m.dir) {
 				t.Errorf("umount: %s", r)
 			}
-			m.cmd.ProcessState = nil
 			m.killed()
 		})
 	}

@@ -25,7 +25,6 @@ type mount struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when the daemon has ended
 	notify *net.UnixConn // what it tells a service manager
-	told   []string
 }
 
 // TestMain's child has mounts of its own where root runs it: what is done to
