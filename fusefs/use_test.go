@@ -273,6 +273,7 @@ func TestAHundredThousandSegments(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	needsFUSE(t)
 	a := newArchive(t, archivetest.NewMemory(), treeZstd, 2*mb, 4)
+	held := false // by another mount namespace of this machine: then it cannot end
 	use := func() {
 		m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
 		for _, limit := range []int64{largest, int64(mb)} {
@@ -286,11 +287,20 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		if mounts := must(t, "cat", "/proc/self/mountinfo"); strings.Contains(mounts, m.dir) {
 			t.Errorf("%s is still mounted", m.dir)
 		}
+		select {
+		case <-m.served:
+		default:
+			held = true
+		}
 	}
 	use() // what is made once
 	before, goroutines := descriptors(t), runtime.NumGoroutine()
 	for range 5 {
 		use()
+	}
+	if held {
+		t.Log("another mount namespace has a copy of the mount: what is left behind is not counted")
+		return
 	}
 	if after := descriptors(t); len(after) > len(before) {
 		t.Errorf("descriptors: %q, before %q", after, before)
