@@ -256,16 +256,10 @@ func (c *cache) add(e *entry) {
 	}
 }
 
-// close gives the directory up. Nobody uses a file any more, or ever will.
+// close gives the directory up. Files that are open are those of who uses them.
 func (c *cache) close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, e := range c.kept {
-		if e.file != nil {
-			_ = e.file.Close()
-		}
-	}
-	c.kept = map[wal.Name]*entry{}
 	if c.lock == nil {
 		return nil
 	}

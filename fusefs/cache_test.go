@@ -223,7 +223,7 @@ func smallDisk(t *testing.T, size string) string {
 	if err := syscall.Mount("small", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Skip("a small file system is needed: ", err)
 	}
-	t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir
 }
 

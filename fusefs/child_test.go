@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"syscall"
@@ -134,6 +135,7 @@ func compareAt(a, b string, random *rand.Rand) error {
 // daemonChild mounts an archive in a directory until its input ends, and prints the
 // most memory that it took.
 func daemonChild(args []string) error {
+	debug.SetMemoryLimit(MemoryLimit)
 	a := archive.New(args[0], store(local.New(args[0])), archive.Options{Layout: archive.Layout(args[3])})
 	s, err := Mount(args[1], Options{Archives: archive.Set{a}, Cache: CacheOptions{Dir: args[2], Bytes: 64 << 20}})
 	if err != nil {

@@ -20,8 +20,11 @@ type Server struct {
 	dir    string
 	fuse   *fuse.Server
 	tree   *tree
-	life   *life
 	served chan struct{} // closed when nothing is served any more
+	// gone is closed when it is mounted nowhere that we see, and served
+	// nevertheless: see watch.
+	gone    chan struct{}
+	watched chan struct{} // closed when nobody watches any more
 }
 
 // Mount mounts the archives on a directory. It is mounted and answers when Mount
@@ -36,7 +39,7 @@ func Mount(dir string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
-	s := &Server{dir: dir, tree: t, life: t.source.life, served: make(chan struct{})}
+	s := &Server{dir: dir, tree: t, served: make(chan struct{}), gone: make(chan struct{}), watched: make(chan struct{})}
 	if s.fuse, err = attach(dir, t, mountOptions(o)); err != nil {
 		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), t.close(context.Background()))
 	}
@@ -47,9 +50,12 @@ func Mount(dir string, o Options) (*Server, error) {
 	// It waits by opening a file of the mount, which is not ours to open where the files
 	// are shown as another user's. That the kernel says so is an answer, too.
 	if err := s.fuse.WaitMount(); err != nil && !errors.Is(err, syscall.EACCES) {
+		close(s.watched)
 		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, err), s.Unmount(), s.Close(context.Background()))
 	}
-	widen(dir)
+	device := deviceOf(dir)
+	widen(device)
+	go s.watch(device)
 	return s, nil
 }
 
@@ -91,13 +97,29 @@ func (t *tree) close(ctx context.Context) error {
 	return t.source.cache.close()
 }
 
-// Wait returns when the directory is no longer mounted.
-func (s *Server) Wait() { <-s.served }
+// Wait returns when the directory is no longer mounted. Where another mount namespace
+// has a copy of the mount, that is still served, until this process ends.
+func (s *Server) Wait() {
+	select {
+	case <-s.served:
+	case <-s.gone:
+	}
+}
 
-// Unmount unmounts the directory, and waits until nothing is served any more. It
-// matches syscall.EBUSY if somebody uses it: then nothing has changed.
+// Ended is closed when nothing is served any more, out of our sight neither: to who
+// had it open when it was unmounted lazily, or to another mount namespace.
+func (s *Server) Ended() <-chan struct{} { return s.served }
+
+// Unmount unmounts the directory, and waits as Wait does. It matches syscall.EBUSY if
+// somebody uses it: then nothing has changed.
 func (s *Server) Unmount() error {
-	err := s.fuse.Unmount()
+	done := make(chan error, 1)
+	go func() { done <- s.fuse.Unmount() }() // it waits for all namespaces
+	var err error
+	select {
+	case err = <-done:
+	case <-s.gone:
+	}
 	if err != nil && strings.Contains(err.Error(), "busy") {
 		err = syscall.EBUSY // in fusermount's words
 	}
@@ -114,6 +136,7 @@ func (s *Server) Unmount() error {
 func (s *Server) Close(ctx context.Context) error {
 	select {
 	case <-s.served:
+		<-s.watched
 		for _, h := range s.tree.handles.takeAll() {
 			s.tree.drop(h)
 		}
@@ -162,26 +185,6 @@ func attach(dir string, tree fuse.RawFileSystem, o *fuse.MountOptions) (*fuse.Se
 		return nil, errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
 	}
 	return server, nil
-}
-
-// widen lets the kernel read far ahead in files that it does not read by itself. Only
-// root may; without it all is well, but slower.
-func widen(dir string) {
-	const kilobytes = "1024"
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return
-	}
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 && unescape(f[4]) == dir {
-			_ = os.WriteFile("/sys/class/bdi/"+f[2]+"/read_ahead_kb", []byte(kilobytes), 0)
-		}
-	}
-}
-
-// unescape reads a path as it stands in mountinfo.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
 // closeOnExec marks every open /dev/fuse.

@@ -205,19 +205,49 @@ func TestADeadServerIsENOTCONN(t *testing.T) {
 	wantFails(t, "not connected", "ls", mnt)
 }
 
-// many is how many segments are listed.
-const many = 100_000
+func TestAnotherMountNamespaceDoesNotHoldItsEndUp(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 1)
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
+	other := exec.Command("unshare", "-m", "sh", "-c", `echo here; read x; cat "$1"`, "sh", m.path(a.names[0]))
+	stdin, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(stdout)
+	if line, err := lines.ReadString('\n'); line != "here\n" {
+		t.Fatalf("got %q, %v", line, err)
+	}
+	if err := m.Unmount(); err != nil {
+		t.Error(err)
+	}
+	m.Wait()
+	fmt.Fprintln(stdin)
+	if got, err := io.ReadAll(lines); err != nil || string(got) != string(a.files[a.names[0]]) {
+		t.Errorf("the other one got %d bytes, %v", len(got), err)
+	}
+	if err := other.Wait(); err != nil {
+		t.Error(err)
+	}
+}
 
 // aFullDirectory is a flat archive with very many names, all of one file.
-func aFullDirectory(t *testing.T) string {
+func aFullDirectory(t *testing.T, many int) string {
 	t.Helper()
-	dir := t.TempDir()
-	w := archivetest.NewWAL(systemID, 15, 1, mb, many, 7)
+	dir := smallDisk(t, "500m")
+	w := archivetest.NewWAL(systemID, 15, 1, mb, wal.SegmentNumber(many), 7)
 	name, content := w.Next()
 	if err := os.WriteFile(filepath.Join(dir, name.String()), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for n := range wal.SegmentNumber(many) {
+	for n := range wal.SegmentNumber(many) { // a link costs no disk
 		err := os.Symlink(name.String(), filepath.Join(dir, wal.SegmentName(1, n, mb).String()))
 		if err != nil {
 			t.Fatal(err)
@@ -227,7 +257,17 @@ func aFullDirectory(t *testing.T) string {
 }
 
 func TestAHundredThousandSegments(t *testing.T) {
-	dir, mnt := aFullDirectory(t), t.TempDir()
+	many := 100_000
+	if testing.Short() {
+		many = 10_000 // the race detector takes its time, and memory
+	}
+	begin := time.Now()
+	lap := func(what string) {
+		t.Logf("%s: %s", what, time.Since(begin).Round(time.Millisecond))
+		begin = time.Now()
+	}
+	dir, mnt := aFullDirectory(t, many), t.TempDir()
+	lap("made")
 	cmd, stdin, lines := daemon(t, dir, mnt, t.TempDir(), "flat")
 	defer command(t, "umount", "-l", mnt)
 	var all sync.WaitGroup
@@ -238,7 +278,7 @@ func TestAHundredThousandSegments(t *testing.T) {
 			}
 		})
 	}
-	last := filepath.Join(mnt, "wal", wal.SegmentName(1, many, mb).String())
+	last := filepath.Join(mnt, "wal", wal.SegmentName(1, wal.SegmentNumber(many), mb).String())
 	slowest := time.Duration(0)
 	for range 20 {
 		begin := time.Now()
@@ -247,6 +287,7 @@ func TestAHundredThousandSegments(t *testing.T) {
 		wantFails(t, "No such file", "stat", filepath.Join(mnt, "wal", "0000000300000000000000AA"))
 	}
 	all.Wait()
+	lap("listed by 8")
 	for range 8 {
 		all.Go(func() { must(t, "cat", last) })
 	}
@@ -254,6 +295,7 @@ func TestAHundredThousandSegments(t *testing.T) {
 	if got := strings.Count(must(t, "ls", "-l", filepath.Join(mnt, "wal")), "1048576"); got != many+1 {
 		t.Errorf("%d segments have their size", got)
 	}
+	lap("ls -l")
 	stdin.Close()
 	line, err := lines.ReadString('\n')
 	fields := strings.Fields(line)
@@ -262,7 +304,7 @@ func TestAHundredThousandSegments(t *testing.T) {
 	}
 	kilobytes, err := strconv.Atoi(fields[1])
 	t.Logf("%d kB at most; the slowest stat took %s", kilobytes, slowest)
-	if err != nil || kilobytes > 128<<10 {
+	if err != nil || kilobytes > 128<<10 && !testing.Short() {
 		t.Errorf("it took %s of memory", line)
 	}
 	if err := cmd.Wait(); err != nil {
@@ -273,6 +315,7 @@ func TestAHundredThousandSegments(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	needsFUSE(t)
 	a := newArchive(t, archivetest.NewMemory(), treeZstd, 2*mb, 4)
+	held := false // by another mount namespace of this machine: then it cannot end
 	use := func() {
 		m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
 		for _, limit := range []int64{largest, int64(mb)} {
@@ -286,11 +329,20 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		if mounts := must(t, "cat", "/proc/self/mountinfo"); strings.Contains(mounts, m.dir) {
 			t.Errorf("%s is still mounted", m.dir)
 		}
+		select {
+		case <-m.served:
+		default:
+			held = true
+		}
 	}
 	use() // what is made once
 	before, goroutines := descriptors(t), runtime.NumGoroutine()
 	for range 5 {
 		use()
+	}
+	if held {
+		t.Log("another mount namespace has a copy of the mount: what is left behind is not counted")
+		return
 	}
 	if after := descriptors(t); len(after) > len(before) {
 		t.Errorf("descriptors: %q, before %q", after, before)

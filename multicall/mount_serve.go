@@ -83,7 +83,16 @@ func (m mounting) serve(ctx context.Context, who herald) error {
 		m.call.log.Warn("nobody could be told that it is mounted", "reason", err)
 	}
 	m.call.log.Info("mounted", "dir", point, "source", o.Source, "cache", o.Cache.Dir)
-	return m.attend(ctx, server, point, who)
+	return m.attend(ctx, server, seenAt(point), who)
+}
+
+// seenAt is the mount that was just made, by the list of mounts.
+func seenAt(point string) mountEntry {
+	all, err := readMounts()
+	if m, found := mountedAt(all, point); err == nil && found {
+		return m
+	}
+	return mountEntry{point: point}
 }
 
 // mount waits a moment for the cache: a mount that has just ended gives it up last.
@@ -111,16 +120,15 @@ func (m mounting) mount(ctx context.Context, point string, o *fusefs.Options) (*
 }
 
 // attend waits for the end of a mount, and brings it about when a signal asks
-// for it. Nothing dead is left: what is in use is taken out of sight first.
-func (m mounting) attend(ctx context.Context, server *fusefs.Server, point string, who herald) error {
-	over := make(chan struct{})
-	go func() { defer close(over); server.Wait() }()
+// for it. One that was unmounted lazily, or has a copy in another mount namespace,
+// ends with its last user.
+func (m mounting) attend(ctx context.Context, server *fusefs.Server, at mountEntry, who herald) error {
 	var err error
 	select {
-	case <-over:
-		m.call.log.Info("unmounted", "dir", point)
+	case <-server.Ended():
+		m.call.log.Info("unmounted", "dir", at.point)
 	case <-ctx.Done():
-		err = m.withdraw(context.Cause(ctx), server, point)
+		err = m.withdraw(context.Cause(ctx), at)
 	}
 	who.stopping()
 	parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
@@ -128,36 +136,36 @@ func (m mounting) attend(ctx context.Context, server *fusefs.Server, point strin
 	return errors.Join(err, server.Close(parting))
 }
 
-// withdraw unmounts because of a signal, whether the mount is in use or not.
-func (m mounting) withdraw(why error, server *fusefs.Server, point string) error {
-	err := server.Unmount()
-	if errors.Is(err, syscall.EBUSY) {
-		users := usersAt(point) // before it is out of sight
-		err = unmount(context.Background(), point, detach)
-		m.call.log.Warn("it was in use, and was taken away all the same: those who use it get errors", "dir", point, "users", users)
+// withdraw unmounts because of a signal, whether the mount is in use or not: nothing
+// dead is left. What is mounted there by now may be another one.
+func (m mounting) withdraw(why error, at mountEntry) error {
+	all, err := readMounts()
+	if now, found := mountedAt(all, at.point); err == nil && found && now.id == at.id {
+		err = m.unmount(at, mountsBelow(all, at.point))
 	}
 	if err != nil {
-		return fmt.Errorf("unmount %s: %w", point, err)
+		return fmt.Errorf("unmount %s: %w", at.point, err)
 	}
-	m.call.log.Info("unmounted", "dir", point, "reason", why)
+	m.call.log.Info("unmounted", "dir", at.point, "reason", why)
 	if toldToEnd(why) {
 		return nil
 	}
 	return why
 }
 
-// usersAt lists who holds the mount on a directory, unless /proc takes longer than a
-// signal leaves us.
-func usersAt(point string) string {
-	users, err := asked(partingTime/2, func() (string, error) {
-		all, err := readMounts()
-		m, _ := mountedAt(all, point)
-		return strings.Join(usersOf(m, mountsBelow(all, point)), "; "), err
-	})
-	if err != nil {
-		return err.Error()
+// unmount takes what is in use out of sight, and tells whose it was.
+func (m mounting) unmount(at mountEntry, inside []mountEntry) error {
+	ctx := context.Background() // that of the call has ended
+	err := unmount(ctx, at.point, plainly)
+	if !errors.Is(err, syscall.EBUSY) {
+		return err
 	}
-	return users
+	users, err := asked(partingTime/2, func() ([]string, error) { return usersOf(at, inside), nil })
+	if err != nil {
+		users = []string{"not known"} // /proc takes longer than a signal leaves us
+	}
+	m.call.log.Warn("it is in use, and is taken away all the same: those who use it get errors", "dir", at.point, "users", strings.Join(users, "; "))
+	return unmount(ctx, at.point, detach)
 }
 
 // toldToEnd tells whether a signal is the ordinary way to end what serves.
