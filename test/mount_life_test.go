@@ -66,6 +66,7 @@ func mountBusy(t *testing.T, p *past) {
 	if r := umount("--lazy"); r.status != 0 || isMounted(t, m.dir) {
 		t.Errorf("lazily: %s", r)
 	}
+	eventually(t, "the daemon has seen that it is out of sight", func() bool { return strings.Contains(string(readFile(t, m.log)), "still has it") })
 	if !m.running() {
 		t.Error("the daemon ended while a file was open")
 	}
