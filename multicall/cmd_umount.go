@@ -96,11 +96,7 @@ func pitrPoints(all []mountEntry) []string {
 
 // busy says who uses a mount.
 func busy(m mountEntry, inside []mountEntry) error {
-	users := usersOf(m, inside)
-	if len(users) == 0 {
-		users = []string{"nobody that can be found in /proc: another mount namespace, or the kernel itself"}
-	}
-	return hint(fmt.Errorf("%s is in use: %s", m.point, strings.Join(users, "; ")),
+	return hint(fmt.Errorf("%s is in use: %s", m.point, strings.Join(usersOf(m, inside), "; ")),
 		"end what uses it; or pitr umount --lazy %s, after which it lives on, out of sight, until the last of them has ended", m.point)
 }
 
@@ -116,6 +112,9 @@ func usersOf(m mountEntry, inside []mountEntry) []string {
 	}
 	if unseen > 0 && os.Geteuid() != 0 {
 		users = append(users, fmt.Sprintf("perhaps others: root may look at %d more", unseen))
+	}
+	if len(users) == 0 {
+		users = []string{"nobody that /proc shows: somebody in another mount namespace, or the kernel itself"}
 	}
 	return users
 }

@@ -72,7 +72,18 @@ func heldBy(process string, m mountEntry) []string {
 	for _, d := range descriptors {
 		add("open file", filepath.Join("fd", d.Name()))
 	}
-	return append(holds, mappedBy(process, m)...)
+	holds = append(holds, mappedBy(process, m)...)
+	if len(holds) == 0 && waitsForFUSE(process) {
+		holds = []string{"waits for an answer of a FUSE file system, perhaps this one"}
+	}
+	return holds
+}
+
+// waitsForFUSE tells whether a process is asking for a file it has not opened yet: by
+// the kernel's function that it sleeps in, which root may see.
+func waitsForFUSE(process string) bool {
+	asleep, err := os.ReadFile(filepath.Join(process, "wchan"))
+	return err == nil && string(asleep) == "request_wait_answer"
 }
 
 // mappedBy is what a process has mapped into its memory, whether the file is

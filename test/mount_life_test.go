@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -77,6 +78,28 @@ func mountBusy(t *testing.T, p *past) {
 	}
 	if status := m.waitEnded(); status != 0 {
 		t.Errorf("the daemon ended with %d", status)
+	}
+}
+
+// mountWaitedFor: who waits for an archive that is away has nothing open, and holds the
+// mount nevertheless. The end of the daemon is the end of the wait.
+func mountWaitedFor(t *testing.T, p *past) {
+	a := p.archives["tree"].copyFor(t)
+	m := startMount(t, asRoot, mountConfig(t, a, p.backup))
+	check(t, os.Rename(a.dir, a.dir+".away"))
+	h := m.holder(`echo; exec cat "$M/wal/$1"`, p.middle)
+	named := regexp.MustCompile(fmt.Sprintf(`process %d \(cat .*\): waits for an answer`, h.Process.Pid))
+	eventually(t, "the reader waits", func() bool { return strings.Contains(string(readFile(t, m.log)), "readers wait") })
+	r := run(asRoot(home.pitr, "umount", m.dir))
+	if r.status != 1 || !isMounted(t, m.dir) || os.Getuid() == 0 && !named.MatchString(r.stderr) {
+		t.Errorf("want %s: %s", named, r)
+	}
+	check(t, m.cmd.Process.Signal(syscall.SIGTERM))
+	if status := m.waitEnded(); status != 0 {
+		t.Errorf("the daemon ended with %d", status)
+	}
+	if err := h.Wait(); err == nil {
+		t.Error("the reader was given what is not there")
 	}
 }
 

@@ -254,6 +254,7 @@ func TestMount(t *testing.T) {
 	t.Run("without identity", func(t *testing.T) { t.Parallel(); mountWithoutIdentity(t, p) })
 	t.Run("background", func(t *testing.T) { t.Parallel(); mountInBackground(t, p) })
 	t.Run("busy", func(t *testing.T) { t.Parallel(); mountBusy(t, p) })
+	t.Run("waited for", func(t *testing.T) { t.Parallel(); mountWaitedFor(t, p) })
 	t.Run("killed", func(t *testing.T) { t.Parallel(); mountKilled(t, p) })
 	t.Run("silent", func(t *testing.T) { t.Parallel(); mountSilent(t, p) })
 	t.Run("signals", func(t *testing.T) { t.Parallel(); mountSignals(t, p) })
