@@ -61,7 +61,7 @@ func (a *ahead) follows(n wal.SegmentNumber) (follows bool) {
 // in sequence. What goes wrong is nobody's business yet.
 func (s *source) readAhead(name wal.Name, size wal.SegmentSize) {
 	n, err := name.Number(size)
-	if err != nil || name.Kind() != wal.KindSegment || s.Ahead < 1 || int64(size) > s.limit || !s.ahead.follows(n) {
+	if err != nil || name.Kind() != wal.KindSegment || s.Ahead < 1 || int64(size) > s.limit.Load() || !s.ahead.follows(n) {
 		return
 	}
 	for i := range wal.SegmentNumber(s.Ahead) {

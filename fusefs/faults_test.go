@@ -190,7 +190,7 @@ func TestADamagedSegmentIsEIOWithAReason(t *testing.T) {
 			}
 			flip(t, stored, info.Size()/2)
 			m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
-			m.tree.source.limit = inParts
+			m.tree.source.limit.Store(inParts)
 			out, err := command(t, "cat", m.path(a.names[1]))
 			got, _, _ := strings.Cut(out, "cat: ")
 			if err == nil || !strings.Contains(out, "Input/output error") || !strings.HasPrefix(string(a.files[a.names[1]]), got) {
@@ -218,7 +218,7 @@ func TestADamagedCopyIsReplacedByThatOfAnotherArchive(t *testing.T) {
 		}
 		flip(t, stored, info.Size()/2)
 		m := mountOn(t, Options{Archives: archive.Set{a.Archive, b.Archive}})
-		m.tree.source.limit = inParts
+		m.tree.source.limit.Store(inParts)
 		wantContent(t, m.path(a.names[1]), a.files[a.names[1]])
 	}
 }

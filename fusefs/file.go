@@ -84,7 +84,7 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 		return fuse.Status(errno)
 	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
-	if h.entry != nil && size <= t.source.limit {
+	if h.entry != nil && size <= t.source.limit.Load() {
 		t.passing.pass(h, out)
 	}
 	out.Fh = t.handles.add(h)
@@ -93,7 +93,7 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 }
 
 func (t *tree) openFile(cancel <-chan struct{}, n *node, size int64) (*handle, syscall.Errno) {
-	if size > t.source.limit && n.name.Kind() != wal.KindHistory {
+	if size > t.source.limit.Load() && n.name.Kind() != wal.KindHistory {
 		f, errno := t.large.get(cancel, n.name, size)
 		if errno != 0 || f != nil {
 			return &handle{large: f, node: n}, errno

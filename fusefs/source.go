@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,7 +35,7 @@ type source struct {
 	cache  *cache
 	health *health
 	slots  chan struct{} // full while mostFetches are under way
-	limit  int64         // largest, or less in a test
+	limit  atomic.Int64  // largest, or less in a test
 
 	stats    *flights[wal.Name, archive.Found]
 	contents *flights[wal.Name, *entry]
@@ -45,7 +46,8 @@ type source struct {
 }
 
 func newSource(o Options, l *life, c *cache, h *health) *source {
-	s := &source{Options: o, life: l, cache: c, health: h, slots: make(chan struct{}, mostFetches), limit: largest}
+	s := &source{Options: o, life: l, cache: c, health: h, slots: make(chan struct{}, mostFetches)}
+	s.limit.Store(largest)
 	s.stats = newFlights[wal.Name, archive.Found](l, nil)
 	s.contents = newFlights[wal.Name](l, c.release)
 	s.asides = newFlights[struct{}, []archive.Aside](l, nil)
