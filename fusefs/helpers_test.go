@@ -267,3 +267,14 @@ func (h *hooked) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, error
 	}
 	return h.FS.ReadDir(ctx, name)
 }
+
+func waitFor(t testing.TB, what func() bool) {
+	t.Helper()
+	for range 1000 {
+		if what() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it does not come about")
+}
