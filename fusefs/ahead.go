@@ -61,7 +61,7 @@ func (a *ahead) follows(n wal.SegmentNumber) (follows bool) {
 // in sequence. What goes wrong is nobody's business yet.
 func (s *source) readAhead(name wal.Name, size wal.SegmentSize) {
 	n, err := name.Number(size)
-	if err != nil || name.Kind() != wal.KindSegment || s.Ahead < 1 || int64(size) > s.limit || !s.ahead.follows(n) {
+	if err != nil || name.Kind() != wal.KindSegment || s.Ahead < 1 || int64(size) > s.limit.Load() || !s.ahead.follows(n) {
 		return
 	}
 	for i := range wal.SegmentNumber(s.Ahead) {
@@ -69,7 +69,7 @@ func (s *source) readAhead(name wal.Name, size wal.SegmentSize) {
 		if s.ahead.known(next) {
 			return // nor will what comes after it be
 		}
-		if s.cache.has(next) {
+		if _, ok := s.cache.knows(next); ok {
 			continue
 		}
 		s.contents.begin(next, func(ctx context.Context) (*entry, error) { return s.aheadOf(ctx, next) })
@@ -87,5 +87,5 @@ func (s *source) aheadOf(ctx context.Context, name wal.Name) (*entry, error) {
 		return nil, fmt.Errorf("reading ahead: %w", err)
 	}
 	s.health.ahead.Add(1)
-	return s.whole(ctx, name, found.Size)
+	return s.whole(ctx, name, found)
 }

@@ -49,7 +49,7 @@ func benchMount(b *testing.B, a *archive.Archive, names []string, ahead int, pas
 	var total time.Duration
 	for range b.N {
 		m := mountOn(b, Options{Archives: archive.Set{a}, Ahead: ahead})
-		m.tree.passing.refused = !pass
+		m.refuse(!pass)
 		for range before {
 			catEach(b, m.path(""), names)
 		}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,6 +46,7 @@ type entry struct {
 	path  string   // empty when it is deleted or was never to be found again
 	sum   [sha256.Size]byte
 	size  int64
+	time  time.Time // when the archive stored it; the file's own time says so too
 	place *list.Element
 
 	file   *os.File // open while it is used
@@ -222,19 +224,19 @@ func (d *draft) discard() {
 
 // keep makes a draft the file of a name, with the caller as its user. If the
 // directory was deleted meanwhile it serves all the same, and is gone after that.
-func (d *draft) keep(name wal.Name) (*entry, error) {
+func (d *draft) keep(name wal.Name, stored time.Time) (*entry, error) {
 	sum, err := d.sum, error(nil)
 	if !d.known {
 		sum, err = sumOf(d.File)
 	}
 	info, statErr := d.Stat()
-	if err := errors.Join(err, statErr); err != nil {
+	if err := errors.Join(err, statErr, os.Chtimes(d.path, time.Time{}, stored)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	c := d.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e := &entry{name: name, sum: sum, size: info.Size(), file: d.File, users: 1, proven: true}
+	e := &entry{name: name, sum: sum, size: info.Size(), time: stored, file: d.File, users: 1, proven: true}
 	c.bytes += e.cost() - costOf(d.size)
 	path := filepath.Join(c.dir, fileName(name, sum))
 	if old := c.kept[name]; old != nil {
@@ -309,9 +311,14 @@ func (c *cache) makeAgain() error {
 	return old.Close()
 }
 
-// has tells whether there is a file of a name.
-func (c *cache) has(name wal.Name) bool {
+// knows tells what is known of a file that is here: it was in the archive, and what
+// is there does not change.
+func (c *cache) knows(name wal.Name) (archive.Found, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.kept[name] != nil
+	e := c.kept[name]
+	if e == nil {
+		return archive.Found{}, false
+	}
+	return archive.Found{Size: e.size, ModTime: e.time}, true
 }

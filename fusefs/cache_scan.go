@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"pitr/archive/wal"
 )
@@ -64,18 +63,12 @@ func isKey(name string) bool {
 	return len(name) == keyLength && strings.Trim(name, "0123456789abcdef") == ""
 }
 
-// seen is a file that a scan found.
-type seen struct {
-	*entry
-	time time.Time
-}
-
 func (c *cache) scan() error {
 	dirs, err := os.ReadDir(c.root)
 	if err != nil {
 		return err
 	}
-	var all []seen
+	var all []*entry
 	for _, d := range dirs {
 		if !d.IsDir() || !isKey(d.Name()) {
 			continue
@@ -86,18 +79,18 @@ func (c *cache) scan() error {
 		}
 		all = append(all, found...)
 	}
-	slices.SortFunc(all, func(a, b seen) int { return a.time.Compare(b.time) })
+	slices.SortFunc(all, func(a, b *entry) int { return a.time.Compare(b.time) })
 	for _, s := range all {
 		if old := c.kept[s.name]; old != nil && s.name != (wal.Name{}) {
 			c.forget(old)
 		}
 		c.bytes += s.cost()
-		c.add(s.entry)
+		c.add(s)
 	}
 	return nil
 }
 
-func (c *cache) scanDirectory(dir string) (found []seen, err error) {
+func (c *cache) scanDirectory(dir string) (found []*entry, err error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -121,7 +114,7 @@ func (c *cache) scanDirectory(dir string) (found []seen, err error) {
 		if dir != c.dir {
 			name = wal.Name{}
 		}
-		found = append(found, seen{&entry{name: name, path: path, sum: sum, size: info.Size()}, info.ModTime()})
+		found = append(found, &entry{name: name, path: path, sum: sum, size: info.Size(), time: info.ModTime()})
 	}
 	return found, nil
 }

@@ -249,7 +249,7 @@ func TestFilesThatAreOpenStayReadable(t *testing.T) {
 		a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 8)
 		cache := t.TempDir()
 		m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: cache, Bytes: 2 << 20}})
-		m.tree.passing.refused = way == "served"
+		m.refuse(way == "served")
 		script := `exec 3< "$1"; shift; for f in "$@"; do cat "$f" > /dev/null; done; rm -rf "$CACHE"/*; cat <&3`
 		cmd := []string{"env", "CACHE=" + cache, "sh", "-c", script, "sh"}
 		for _, name := range a.names {

@@ -149,7 +149,7 @@ func TestAHandlerThatIsInterruptedSaysEINTR(t *testing.T) {
 	if _, errno := m.tree.source.stat(cancel, name); errno != syscall.EINTR {
 		t.Errorf("stat: got %v, want EINTR", errno)
 	}
-	if _, errno := m.tree.source.content(cancel, name, int64(mb)); errno != syscall.EINTR {
+	if _, errno := m.tree.source.content(cancel, name, archive.Found{Size: int64(mb)}); errno != syscall.EINTR {
 		t.Errorf("content: got %v, want EINTR", errno)
 	}
 	if _, errno := m.tree.source.names(cancel); errno != syscall.EINTR {
@@ -190,7 +190,7 @@ func TestADamagedSegmentIsEIOWithAReason(t *testing.T) {
 			}
 			flip(t, stored, info.Size()/2)
 			m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
-			m.tree.source.limit = inParts
+			m.tree.source.limit.Store(inParts)
 			out, err := command(t, "cat", m.path(a.names[1]))
 			got, _, _ := strings.Cut(out, "cat: ")
 			if err == nil || !strings.Contains(out, "Input/output error") || !strings.HasPrefix(string(a.files[a.names[1]]), got) {
@@ -218,7 +218,7 @@ func TestADamagedCopyIsReplacedByThatOfAnotherArchive(t *testing.T) {
 		}
 		flip(t, stored, info.Size()/2)
 		m := mountOn(t, Options{Archives: archive.Set{a.Archive, b.Archive}})
-		m.tree.source.limit = inParts
+		m.tree.source.limit.Store(inParts)
 		wantContent(t, m.path(a.names[1]), a.files[a.names[1]])
 	}
 }
@@ -312,7 +312,8 @@ func all(t *testing.T, s *tree, a *pushed, name wal.Name) {
 	if errno != 0 && errno != syscall.EIO || errno == 0 && found.Size != int64(mb) {
 		t.Errorf("stat: %v, %d bytes", errno, found.Size)
 	}
-	e, errno := s.source.content(never, name, int64(mb))
+	found.Size = int64(mb)
+	e, errno := s.source.content(never, name, found)
 	switch {
 	case errno == 0:
 		got, err := io.ReadAll(io.NewSectionReader(e.file, 0, e.size+1))

@@ -3,9 +3,11 @@ package fusefs
 import (
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"pitr/archive"
 	"pitr/archive/wal"
 )
 
@@ -75,16 +77,16 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 		return fuse.OK
 	}
-	n, size, _ := t.nodes.get(in.NodeId)
+	n, size, mtime := t.nodes.get(in.NodeId)
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	h, errno := t.openFile(cancel, n, size)
+	h, errno := t.openFile(cancel, n, archive.Found{Size: size, ModTime: time.Unix(0, mtime)})
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
-	if h.entry != nil && size <= t.source.limit {
+	if h.entry != nil && size <= t.source.limit.Load() {
 		t.passing.pass(h, out)
 	}
 	out.Fh = t.handles.add(h)
@@ -92,14 +94,14 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	return fuse.OK
 }
 
-func (t *tree) openFile(cancel <-chan struct{}, n *node, size int64) (*handle, syscall.Errno) {
-	if size > t.source.limit && n.name.Kind() != wal.KindHistory {
-		f, errno := t.large.get(cancel, n.name, size)
-		if errno != 0 || f != nil {
-			return &handle{large: f, node: n}, errno
+func (t *tree) openFile(cancel <-chan struct{}, n *node, f archive.Found) (*handle, syscall.Errno) {
+	if f.Size > t.source.limit.Load() && n.name.Kind() != wal.KindHistory {
+		l, errno := t.large.get(cancel, n.name, f.Size)
+		if errno != 0 || l != nil {
+			return &handle{large: l, node: n}, errno
 		}
 	}
-	e, errno := t.source.content(cancel, n.name, size)
+	e, errno := t.source.content(cancel, n.name, f)
 	return &handle{entry: e, node: n}, errno
 }
 

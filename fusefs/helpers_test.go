@@ -114,8 +114,17 @@ func (l *logged) String() string {
 // mount is a mount under test.
 type mount struct {
 	*Server
-	dir string
-	log *logged
+	dir    string
+	log    *logged
+	passes bool // the kernel can read files of the cache by itself
+}
+
+// refuse lets the kernel ask for every byte, from here on.
+func (m *mount) refuse(yes bool) {
+	p := &m.tree.passing
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refused = p.refused || yes
 }
 
 func (m *mount) path(name string) string { return filepath.Join(m.dir, "wal", name) }
@@ -149,6 +158,9 @@ func mountOn(t testing.TB, o Options) *mount {
 		t.Fatal(err)
 	}
 	m.Server = s
+	s.tree.passing.mu.Lock()
+	m.passes = !s.tree.passing.refused
+	s.tree.passing.mu.Unlock()
 	t.Cleanup(m.end(t))
 	return m
 }
@@ -254,4 +266,15 @@ func (h *hooked) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, error
 		return nil, err
 	}
 	return h.FS.ReadDir(ctx, name)
+}
+
+func waitFor(t testing.TB, what func() bool) {
+	t.Helper()
+	for range 1000 {
+		if what() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("it does not come about")
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,6 +26,8 @@ type Server struct {
 	// nevertheless: see watch.
 	gone    chan struct{}
 	watched chan struct{} // closed when nobody watches any more
+
+	unmounting sync.Mutex // held by the one who unmounts
 }
 
 // Mount mounts the archives on a directory. It is mounted and answers when Mount
@@ -113,6 +116,15 @@ func (s *Server) Ended() <-chan struct{} { return s.served }
 // Unmount unmounts the directory, and waits as Wait does. It matches syscall.EBUSY if
 // somebody uses it: then nothing has changed.
 func (s *Server) Unmount() error {
+	s.unmounting.Lock()
+	defer s.unmounting.Unlock()
+	select {
+	case <-s.served: // what lies there now is another one
+		return nil
+	case <-s.gone:
+		return nil
+	default:
+	}
 	done := make(chan error, 1)
 	go func() { done <- s.fuse.Unmount() }() // it waits for all namespaces
 	var err error

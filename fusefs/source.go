@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,7 +35,7 @@ type source struct {
 	cache  *cache
 	health *health
 	slots  chan struct{} // full while mostFetches are under way
-	limit  int64         // largest, or less in a test
+	limit  atomic.Int64  // largest, or less in a test
 
 	stats    *flights[wal.Name, archive.Found]
 	contents *flights[wal.Name, *entry]
@@ -45,7 +46,8 @@ type source struct {
 }
 
 func newSource(o Options, l *life, c *cache, h *health) *source {
-	s := &source{Options: o, life: l, cache: c, health: h, slots: make(chan struct{}, mostFetches), limit: largest}
+	s := &source{Options: o, life: l, cache: c, health: h, slots: make(chan struct{}, mostFetches)}
+	s.limit.Store(largest)
 	s.stats = newFlights[wal.Name, archive.Found](l, nil)
 	s.contents = newFlights[wal.Name](l, c.release)
 	s.asides = newFlights[struct{}, []archive.Aside](l, nil)
@@ -109,8 +111,12 @@ func hopeless(err error) bool {
 	})
 }
 
-// stat looks for a file by its name. ENOENT is proven.
+// stat looks for a file by its name. ENOENT is proven. Of what is in the cache nobody is
+// asked: a reader in sequence, far from the archive, would wait for nothing else.
 func (s *source) stat(cancel <-chan struct{}, name wal.Name) (found archive.Found, errno syscall.Errno) {
+	if found, ok := s.cache.knows(name); ok {
+		return found, 0
+	}
 	s.health.lookups.Add(1)
 	errno = s.insist(cancel, name.String(), func() (err error) {
 		found, err = s.stats.do(cancel, name, func(ctx context.Context) (archive.Found, error) {
@@ -124,7 +130,7 @@ func (s *source) stat(cancel <-chan struct{}, name wal.Name) (found archive.Foun
 }
 
 // content returns the whole file of a name, verified. The caller releases it.
-func (s *source) content(cancel <-chan struct{}, name wal.Name, size int64) (e *entry, errno syscall.Errno) {
+func (s *source) content(cancel <-chan struct{}, name wal.Name, found archive.Found) (e *entry, errno syscall.Errno) {
 	if e := s.cache.take(name); e != nil {
 		if e.proven {
 			s.health.hits.Add(1)
@@ -134,7 +140,7 @@ func (s *source) content(cancel <-chan struct{}, name wal.Name, size int64) (e *
 	}
 	errno = s.insist(cancel, name.String(), func() (err error) {
 		e, err = s.contents.do(cancel, name, func(ctx context.Context) (*entry, error) {
-			return s.whole(ctx, name, size)
+			return s.whole(ctx, name, found)
 		}, s.cache.share)
 		return err
 	})
@@ -145,7 +151,7 @@ func (s *source) content(cancel <-chan struct{}, name wal.Name, size int64) (e *
 }
 
 // whole gets a file from the cache or from the archives.
-func (s *source) whole(ctx context.Context, name wal.Name, size int64) (*entry, error) {
+func (s *source) whole(ctx context.Context, name wal.Name, found archive.Found) (*entry, error) {
 	if e := s.cache.take(name); e != nil {
 		if e.proven || s.cache.prove(e) {
 			s.health.hits.Add(1)
@@ -160,20 +166,20 @@ func (s *source) whole(ctx context.Context, name wal.Name, size int64) (*entry, 
 		return nil, errClosed
 	}
 	defer func() { <-s.slots }()
-	e, err := s.fetch(ctx, name, size)
+	e, err := s.fetch(ctx, name, found)
 	if errors.Is(err, syscall.ENOSPC) {
 		s.cache.clear()
-		e, err = s.fetch(ctx, name, size)
+		e, err = s.fetch(ctx, name, found)
 	}
 	return e, err
 }
 
 // fetch fetches a file into the cache.
-func (s *source) fetch(ctx context.Context, name wal.Name, size int64) (*entry, error) {
+func (s *source) fetch(ctx context.Context, name wal.Name, found archive.Found) (*entry, error) {
 	s.health.fetches.Add(1)
 	var got delivery
 	_, err := s.Archives.Fetch(ctx, name, patience, func(write func(io.Writer) error) error {
-		d, err := s.cache.create(size)
+		d, err := s.cache.create(found.Size)
 		if err != nil {
 			return err
 		}
@@ -181,7 +187,7 @@ func (s *source) fetch(ctx context.Context, name wal.Name, size int64) (*entry, 
 			d.discard()
 			return err
 		}
-		e, err := d.keep(name)
+		e, err := d.keep(name, found.ModTime)
 		if err != nil {
 			d.discard()
 			return err

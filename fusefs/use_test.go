@@ -65,9 +65,9 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 	for _, way := range []string{"passed through", "served", "in parts"} {
 		through, opened := counting(a)
 		m := mountOn(t, Options{Archives: archive.Set{through}})
-		m.tree.passing.refused = way == "served"
+		m.refuse(way == "served")
 		if way == "in parts" {
-			m.tree.source.limit = int64(mb)
+			m.tree.source.limit.Store(int64(mb))
 		}
 		var all sync.WaitGroup
 		for seed := range 8 {
@@ -79,13 +79,11 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 		if got := opened.Load(); way != "in parts" && got != int64(len(a.names)-1) {
 			t.Errorf("%s: segments were opened %d times", way, got)
 		}
-		if reads := m.tree.source.health.reads.Load(); (reads == 0) != (way == "passed through") && hasPassthrough(m) {
+		if reads := m.tree.source.health.reads.Load(); (reads == 0) != (way == "passed through") && m.passes {
 			t.Errorf("%s: %d reads", way, reads)
 		}
 	}
 }
-
-func hasPassthrough(m *mount) bool { return !m.tree.passing.refused }
 
 func TestReadingInSequenceReadsAhead(t *testing.T) {
 	t.Parallel()
@@ -319,7 +317,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	use := func() {
 		m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
 		for _, limit := range []int64{largest, int64(mb)} {
-			m.tree.source.limit = limit
+			m.tree.source.limit.Store(limit)
 			for _, name := range a.names {
 				wantContent(t, m.path(name), a.files[name])
 			}
