@@ -47,8 +47,11 @@ func runMountHelper(ctx context.Context, c *call) error {
 		return errors.Join(err, errDone)
 	}
 	h, err := c.parseHelper()
+	if err != nil && len(hintsOf(err)) == 0 {
+		err = hint(err, "mount.pitr SOURCE DIR [-sfnv] [-o OPTION,...]; mount.pitr --help")
+	}
 	if err != nil {
-		return hint(err, "mount.pitr SOURCE DIR [-sfnv] [-o OPTION,...]; mount.pitr --help")
+		return err
 	}
 	if h.words.debug {
 		on := onOff("on")

@@ -76,20 +76,19 @@ func realDirectory(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if to, err := os.Readlink(full); err == nil {
-		if !filepath.IsAbs(to) {
-			to = filepath.Join(filepath.Dir(full), to)
+	return asked(mountAnswer, func() (string, error) {
+		if to, err := os.Readlink(full); err == nil {
+			if !filepath.IsAbs(to) {
+				to = filepath.Join(filepath.Dir(full), to)
+			}
+			full = filepath.Clean(to)
 		}
-		full = filepath.Clean(to)
-	}
-	if full == "/" {
-		return full, nil
-	}
-	parent, err := asked(mountAnswer, func() (string, error) { return filepath.EvalSymlinks(filepath.Dir(full)) })
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(parent, filepath.Base(full)), nil
+		if full == "/" {
+			return full, nil
+		}
+		parent, err := filepath.EvalSymlinks(filepath.Dir(full))
+		return filepath.Join(parent, filepath.Base(full)), err
+	})
 }
 
 // mountPoint makes sure that an archive can be mounted on a directory, and

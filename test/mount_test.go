@@ -289,9 +289,7 @@ func mountShows(t *testing.T, p *past, command func(string, ...string) *exec.Cmd
 	}
 	m.want(`for f in "$1"/*; do cmp "$f" "$M/wal/${f##*/}" || exit; done`, plain)
 	m.want(`tar -C $M/wal -cf - . | tar -C "$1" -xf - && diff -rq "$1" $M/wal && ls $M/wal | wc -l`, newDirectory(t, "x"))
-	if _, err := exec.LookPath("rsync"); err == nil {
-		m.want(`rsync -r $M/wal/ "$1"/ && diff -rq "$1" $M/wal`, newDirectory(t, "x"))
-	}
+	m.want(`rsync -r $M/wal/ "$1"/ && diff -rq "$1" $M/wal`, newDirectory(t, "x"))
 	m.want(`$PGBIN/pg_waldump -q -p $M/wal "$1" "$2" || true; $PGBIN/pg_waldump -p $M/wal "$1" | grep -q COMMIT`, p.segments[len(p.segments)/2], p.middle)
 	m.want(`test "$(cat $M/.pitr/identity.json | tr -d ' \n' | wc -c)" -gt 50 && cat $M/.pitr/health.json $M/.pitr/metrics >/dev/null && test -d $M/backup`)
 	m.wantReadOnly(p.middle)
