@@ -18,6 +18,9 @@ func (m *mountCmd) Run(ctx context.Context, c *call, flags *settingFlags) error 
 	var word string
 	switch len(m.Words) {
 	case 1:
+		if flags.ConfigFile == nil {
+			word = getenv(c.environ, configVariable) // made absolute, as the child works elsewhere
+		}
 	case 2:
 		word = m.Words[0]
 	default:
