@@ -87,13 +87,12 @@ func TestAnArchiveThatCannotBeAskedIsNotMounted(t *testing.T) {
 	needsFUSE(t)
 	good := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 2)
 	none := archive.New("none", store(archivetest.NewMemory()), archive.Options{})
-	other := archive.New("other", store(archivetest.NewMemory()), archive.Options{})
 	otherDisk := archivetest.NewMemory()
 	id := archive.Identity{SystemID: 5, Major: 15, SegmentSize: mb, Layout: archive.Tree, Codec: archive.Zstd, CreatedBy: "test"}
 	if _, err := archive.Init(t.Context(), store(otherDisk), id); err != nil {
 		t.Fatal(err)
 	}
-	other = archive.New("other", store(otherDisk), archive.Options{})
+	other := archive.New("other", store(otherDisk), archive.Options{})
 	for _, tt := range []struct {
 		set  archive.Set
 		want error

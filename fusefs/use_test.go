@@ -62,6 +62,10 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	reads := "40"
+	if testing.Short() {
+		reads = "8" // the race detector takes its time
+	}
 	for _, way := range []string{"passed through", "served", "in parts"} {
 		through, opened := counting(a)
 		m := mountOn(t, Options{Archives: archive.Set{through}})
@@ -72,7 +76,7 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 		var all sync.WaitGroup
 		for seed := range 8 {
 			all.Go(func() {
-				child(t, append([]string{"random", m.path(""), plain, strconv.Itoa(seed), "40"}, a.names...)...)
+				child(t, append([]string{"random", m.path(""), plain, strconv.Itoa(seed), reads}, a.names...)...)
 			})
 		}
 		all.Wait()
@@ -81,6 +85,22 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 		}
 		if reads := m.tree.source.health.reads.Load(); (reads == 0) != (way == "passed through") && m.passes {
 			t.Errorf("%s: %d reads", way, reads)
+		}
+	}
+}
+
+func TestTheSecondReadIsTheKernels(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, 4*mb, 1)
+	for _, inParts := range []int64{largest, int64(mb)} {
+		m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
+		m.refuse(true)
+		m.tree.source.limit.Store(inParts)
+		wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
+		first := m.tree.source.health.reads.Load()
+		wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
+		if again := m.tree.source.health.reads.Load() - first; again != 0 || first == 0 {
+			t.Errorf("%d reads, then %d more", first, again)
 		}
 	}
 }
@@ -414,7 +434,7 @@ func TestPosix(t *testing.T) {
 		}
 		return
 	}
-	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 200)
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 40)
 	m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
 	for _, dir := range []string{m.dir, m.path(""), filepath.Join(m.dir, ".pitr")} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestPosix$", "-test.count=1")
