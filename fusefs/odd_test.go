@@ -129,3 +129,18 @@ func TestWhatIsInTheCacheNeedsNoArchive(t *testing.T) {
 	wantContent(t, m.path(a.names[2]), a.files[a.names[2]])
 	wantContent(t, m.path(a.names[3]), a.files[a.names[3]])
 }
+
+func TestWhatWasRemovedIsAbsentWhateverTheKernelRemembers(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 3)
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
+	for _, name := range a.names[:3] { // a gap, and then the end
+		must(t, "stat", m.path(name))
+		if err := a.fsys.Remove(t.Context(), "wal/0000000100000000/"+name+".zst"); err != nil {
+			t.Fatal(err)
+		}
+		if name != a.names[2] { // with the last one goes the proof that it holds WAL
+			wantFails(t, "No such file", "cat", m.path(name))
+		}
+	}
+}

@@ -83,7 +83,7 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 		if got := opened.Load(); way != "in parts" && got != int64(len(a.names)-1) {
 			t.Errorf("%s: segments were opened %d times", way, got)
 		}
-		if reads := m.tree.source.health.reads.Load(); (reads == 0) != (way == "passed through") && m.passes {
+		if reads := m.tree.source.health.reads.Load(); (reads == 0) != (way == "passed through") && m.passes() {
 			t.Errorf("%s: %d reads", way, reads)
 		}
 	}
@@ -327,6 +327,40 @@ func TestAHundredThousandSegments(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Eight readers at once, each at a segment of its own and then at those of the others,
+// none of which the kernel reads by itself.
+func TestMemoryOfEightReaders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector takes more memory than what is measured; make unit runs this without it")
+	}
+	for _, size := range []wal.SegmentSize{16 << 20, 128 << 20} { // whole, and in parts
+		dir, mnt := t.TempDir(), t.TempDir()
+		a := newArchive(t, local.New(dir), treeZstd, size, int(256<<20/size))
+		a.files = nil
+		cmd, stdin, lines := daemon(t, dir, mnt, t.TempDir(), "", "served")
+		defer command(t, "umount", "-l", mnt)
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				for j := range 4 {
+					must(t, "dd", "bs=1M", "of=/dev/null", "if="+filepath.Join(mnt, "wal", a.names[(i+j)%(len(a.names)-1)]))
+				}
+			})
+		}
+		all.Wait()
+		stdin.Close()
+		line, err := lines.ReadString('\n')
+		var kilobytes int
+		if _, scanErr := fmt.Sscanf(line, "VmHWM: %d kB", &kilobytes); err != nil || scanErr != nil || kilobytes > 128<<10 {
+			t.Errorf("%d: got %q, %v", size, line, err)
+		}
+		t.Logf("segments of %d MB: %d kB at most", size>>20, kilobytes)
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
