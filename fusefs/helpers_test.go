@@ -114,9 +114,16 @@ func (l *logged) String() string {
 // mount is a mount under test.
 type mount struct {
 	*Server
-	dir    string
-	log    *logged
-	passes bool // the kernel can read files of the cache by itself
+	dir string
+	log *logged
+}
+
+// passes tells whether the kernel reads files of the cache by itself.
+func (m *mount) passes() bool {
+	p := &m.tree.passing
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.refused
 }
 
 // refuse lets the kernel ask for every byte, from here on.
@@ -158,9 +165,6 @@ func mountOn(t testing.TB, o Options) *mount {
 		t.Fatal(err)
 	}
 	m.Server = s
-	s.tree.passing.mu.Lock()
-	m.passes = !s.tree.passing.refused
-	s.tree.passing.mu.Unlock()
 	t.Cleanup(m.end(t))
 	return m
 }

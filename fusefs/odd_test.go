@@ -87,13 +87,12 @@ func TestAnArchiveThatCannotBeAskedIsNotMounted(t *testing.T) {
 	needsFUSE(t)
 	good := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 2)
 	none := archive.New("none", store(archivetest.NewMemory()), archive.Options{})
-	other := archive.New("other", store(archivetest.NewMemory()), archive.Options{})
 	otherDisk := archivetest.NewMemory()
 	id := archive.Identity{SystemID: 5, Major: 15, SegmentSize: mb, Layout: archive.Tree, Codec: archive.Zstd, CreatedBy: "test"}
 	if _, err := archive.Init(t.Context(), store(otherDisk), id); err != nil {
 		t.Fatal(err)
 	}
-	other = archive.New("other", store(otherDisk), archive.Options{})
+	other := archive.New("other", store(otherDisk), archive.Options{})
 	for _, tt := range []struct {
 		set  archive.Set
 		want error
@@ -129,4 +128,19 @@ func TestWhatIsInTheCacheNeedsNoArchive(t *testing.T) {
 	h.set(cut)
 	wantContent(t, m.path(a.names[2]), a.files[a.names[2]])
 	wantContent(t, m.path(a.names[3]), a.files[a.names[3]])
+}
+
+func TestWhatWasRemovedIsAbsentWhateverTheKernelRemembers(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 3)
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
+	for _, name := range a.names[:3] { // a gap, and then the end
+		must(t, "stat", m.path(name))
+		if err := a.fsys.Remove(t.Context(), "wal/0000000100000000/"+name+".zst"); err != nil {
+			t.Fatal(err)
+		}
+		if name != a.names[2] { // with the last one goes the proof that it holds WAL
+			wantFails(t, "No such file", "cat", m.path(name))
+		}
+	}
 }

@@ -62,6 +62,10 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	reads := "40"
+	if testing.Short() {
+		reads = "8" // the race detector takes its time
+	}
 	for _, way := range []string{"passed through", "served", "in parts"} {
 		through, opened := counting(a)
 		m := mountOn(t, Options{Archives: archive.Set{through}})
@@ -72,15 +76,31 @@ func TestRandomReadsOfEightProcesses(t *testing.T) {
 		var all sync.WaitGroup
 		for seed := range 8 {
 			all.Go(func() {
-				child(t, append([]string{"random", m.path(""), plain, strconv.Itoa(seed), "40"}, a.names...)...)
+				child(t, append([]string{"random", m.path(""), plain, strconv.Itoa(seed), reads}, a.names...)...)
 			})
 		}
 		all.Wait()
 		if got := opened.Load(); way != "in parts" && got != int64(len(a.names)-1) {
 			t.Errorf("%s: segments were opened %d times", way, got)
 		}
-		if reads := m.tree.source.health.reads.Load(); (reads == 0) != (way == "passed through") && m.passes {
+		if reads := m.tree.source.health.reads.Load(); (reads == 0) != (way == "passed through") && m.passes() {
 			t.Errorf("%s: %d reads", way, reads)
+		}
+	}
+}
+
+func TestTheSecondReadIsTheKernels(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, 4*mb, 1)
+	for _, inParts := range []int64{largest, int64(mb)} {
+		m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
+		m.refuse(true)
+		m.tree.source.limit.Store(inParts)
+		wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
+		first := m.tree.source.health.reads.Load()
+		wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
+		if again := m.tree.source.health.reads.Load() - first; again != 0 || first == 0 {
+			t.Errorf("%d reads, then %d more", first, again)
 		}
 	}
 }
@@ -310,6 +330,40 @@ func TestAHundredThousandSegments(t *testing.T) {
 	}
 }
 
+// Eight readers at once, each at a segment of its own and then at those of the others,
+// none of which the kernel reads by itself.
+func TestMemoryOfEightReaders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector takes more memory than what is measured; make unit runs this without it")
+	}
+	for _, size := range []wal.SegmentSize{16 << 20, 128 << 20} { // whole, and in parts
+		dir, mnt := t.TempDir(), t.TempDir()
+		a := newArchive(t, local.New(dir), treeZstd, size, int(256<<20/size))
+		a.files = nil
+		cmd, stdin, lines := daemon(t, dir, mnt, t.TempDir(), "", "served")
+		defer command(t, "umount", "-l", mnt)
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				for j := range 4 {
+					must(t, "dd", "bs=1M", "of=/dev/null", "if="+filepath.Join(mnt, "wal", a.names[(i+j)%(len(a.names)-1)]))
+				}
+			})
+		}
+		all.Wait()
+		stdin.Close()
+		line, err := lines.ReadString('\n')
+		var kilobytes int
+		if _, scanErr := fmt.Sscanf(line, "VmHWM: %d kB", &kilobytes); err != nil || scanErr != nil || kilobytes > 128<<10 {
+			t.Errorf("%d: got %q, %v", size, line, err)
+		}
+		t.Logf("segments of %d MB: %d kB at most", size>>20, kilobytes)
+		if err := cmd.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestNothingIsLeftBehind(t *testing.T) {
 	needsFUSE(t)
 	a := newArchive(t, archivetest.NewMemory(), treeZstd, 2*mb, 4)
@@ -414,7 +468,7 @@ func TestPosix(t *testing.T) {
 		}
 		return
 	}
-	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 200)
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 40)
 	m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
 	for _, dir := range []string{m.dir, m.path(""), filepath.Join(m.dir, ".pitr")} {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestPosix$", "-test.count=1")
