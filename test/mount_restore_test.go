@@ -8,10 +8,11 @@ import (
 	"testing"
 )
 
-// overMount lets a scene's archive be reached through a mount of its own.
+// overMount lets a scene's archive be reached through a mount of its own, which reads
+// nothing ahead: what the cache has, no fault of the archive takes away.
 func (s *scene) overMount(f fault, flags ...string) *mount {
 	s.t.Helper()
-	m := startMount(s.t, home.command, mountConfig(s.t, s.archive, s.backup, f.config...), flags...)
+	m := startMount(s.t, home.command, mountConfig(s.t, s.archive, s.backup, f.config...), append(flags, "--ahead", "0")...)
 	s.archive.mount = m
 	return m
 }
