@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"pitr/archive"
-	"pitr/archive/archivetest"
 	"pitr/archive/local"
 )
 
@@ -72,5 +71,3 @@ func catEach(b *testing.B, dir string, names []string) {
 		}
 	}
 }
-
-var _ = archivetest.NewMemory

@@ -230,7 +230,7 @@ func (d *draft) keep(name wal.Name, stored time.Time) (*entry, error) {
 		sum, err = sumOf(d.File)
 	}
 	info, statErr := d.Stat()
-	if err := errors.Join(err, statErr, os.Chtimes(d.path, time.Time{}, stored)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := errors.Join(err, statErr); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
 	c := d.cache
@@ -242,7 +242,7 @@ func (d *draft) keep(name wal.Name, stored time.Time) (*entry, error) {
 	if old := c.kept[name]; old != nil {
 		c.forget(old)
 	}
-	if os.Rename(d.path, path) != nil {
+	if os.Chtimes(d.path, time.Time{}, stored) != nil || os.Rename(d.path, path) != nil {
 		_ = os.Remove(d.path)
 		return e, nil
 	}

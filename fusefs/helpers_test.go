@@ -45,7 +45,7 @@ var (
 
 func store(fsys files.FS) *files.Store { return files.NewStore(fsys, local.Writer()) }
 
-// made is an archive and what was pushed into it.
+// pushed is an archive and what was pushed into it.
 type pushed struct {
 	*archive.Archive
 	fsys  files.FS

@@ -215,7 +215,7 @@ func (r *Reader) write(ctx context.Context, dst io.Writer, frames <-chan decoded
 			if !more {
 				return r.compare(sum.digest())
 			}
-			if _, err := io.MultiWriter(&sum, dst).Write(f.raw); err != nil {
+			if err := writeBoth(dst, &sum, f.raw); err != nil {
 				return err
 			}
 			free <- f
@@ -223,6 +223,16 @@ func (r *Reader) write(ctx context.Context, dst io.Writer, frames <-chan decoded
 			return ctx.Err()
 		}
 	}
+}
+
+// writeBoth writes to dst and to the digest, at the same time: each takes about as
+// long as the other.
+func writeBoth(dst io.Writer, sum *digester, raw []byte) error {
+	var summed sync.WaitGroup
+	summed.Go(func() { _, _ = sum.Write(raw) }) // a hash takes everything
+	_, err := dst.Write(raw)
+	summed.Wait()
+	return err
 }
 
 func (r *Reader) compare(got Digest) error {
