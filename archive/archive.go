@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,12 @@ type Options struct {
 	// GapIsEnd takes a gap, and WAL that ends inside a segment, for the end of
 	// what was archived (restore_gap: end).
 	GapIsEnd bool
+	// ReadOnly is what every change is refused with; nil: the archive takes
+	// them.
+	ReadOnly error
+	// Verified says that the store has verified each file before it gives it away,
+	// as a mount of this archive does: a raw file counts as stored with a digest.
+	Verified bool
 	// CompressLevel is Zstandard's, 1 to 19; 0 is 1.
 	CompressLevel int
 	// VerifyPuts reads a file back after it was stored, and compares.
@@ -32,6 +39,9 @@ type Options struct {
 	// Log gets what an operator should know although the call goes on; nil
 	// drops it.
 	Log *slog.Logger
+	// Report is told how each Fetch, Stat and listing of the archive ended; nil
+	// tells nobody.
+	Report func(error)
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -47,6 +57,7 @@ type Archive struct {
 		made *codec.Encoder
 	}
 	shelf shelf
+	held  held
 }
 
 // New returns the archive in a store. name is how messages call it: its URL.
@@ -78,6 +89,9 @@ type view struct {
 	watch io.Writer
 	// settled: nothing may be delivered that later WAL could make wrong.
 	settled bool
+	// digested hears the digest of every file that was decoded and has it, or
+	// is nil.
+	digested func(wal.Name, [sha256.Size]byte)
 	// early is the file to be pushed, as it is being encoded already, or nil.
 	early *share
 }
@@ -162,6 +176,9 @@ func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 
 // openWritable is openConfirmed for what may be changed.
 func (a *Archive) openWritable(ctx context.Context) (view, error) {
+	if a.opts.ReadOnly != nil {
+		return view{}, a.opts.ReadOnly
+	}
 	v, err := a.openConfirmed(ctx)
 	if err == nil && v.anonymous {
 		err = hinted{
@@ -240,8 +257,12 @@ func (v view) check(found marker) error {
 	return nil
 }
 
-// confirmAnonymous looks for one segment of this cluster.
+// confirmAnonymous looks for one segment of this cluster: first for the one that
+// was found last.
 func (v view) confirmAnonymous(ctx context.Context) error {
+	if n := v.held.lastWitness(); n != (wal.Name{}) && v.headerFits(ctx, n) {
+		return nil
+	}
 	entries, err := v.list(ctx)
 	if err != nil {
 		return err
@@ -249,6 +270,7 @@ func (v view) confirmAnonymous(ctx context.Context) error {
 	const tries = 16 // a foreign or damaged file or two prove nothing yet
 	for i := len(entries) - 1; i >= max(0, len(entries)-tries); i-- {
 		if entries[i].Name.Kind() == wal.KindSegment && v.headerFits(ctx, entries[i].Name) {
+			v.held.witnessed(entries[i].Name)
 			return nil
 		}
 	}

@@ -25,6 +25,7 @@ func (a *Archive) Fetch(ctx context.Context, name wal.Name, patience time.Durati
 	ctx, watch := watchStall(ctx, patience)
 	defer watch.stop()
 	err := within(ctx, func(ctx context.Context) error { return a.fetch(ctx, name, watch, deliver) })
+	a.report(err)
 	if err != nil {
 		return a.named(fmt.Errorf("%s: %w", name, err))
 	}
@@ -57,6 +58,7 @@ func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, del
 // deliver hands out an open file, verified.
 func (v view) deliver(ctx context.Context, name wal.Name, f Object, deliver Deliver) error {
 	return deliver(func(w io.Writer) error {
+		v.digested = digestTo(w, name)
 		if err := v.verified(ctx, name, f, w); err != nil {
 			return err
 		}

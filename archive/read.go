@@ -90,6 +90,9 @@ func (v view) contents(ctx context.Context, name wal.Name, f Object, w io.Writer
 	if err == nil {
 		err = r.Decode(ctx, w)
 	}
+	if err == nil && v.digested != nil {
+		v.digested(name, r.Digest().SHA256)
+	}
 	return asDamage(err)
 }
 
@@ -159,9 +162,9 @@ func (v view) crosses(f Object) bool {
 	return err != nil || header.RemainingLen > 0
 }
 
-// vouches tells whether a digest is stored with each file: then it is as it was
-// pushed, whatever it is.
-func (v view) vouches() bool { return v.id.Codec != None }
+// vouches tells whether a digest is stored with each file, or something below has
+// seen to it: then it is as it was pushed, whatever it is.
+func (v view) vouches() bool { return v.id.Codec != None || v.opts.Verified }
 
 func hasRecords(name wal.Name) bool {
 	return name.Kind() == wal.KindSegment || name.Kind() == wal.KindPartial

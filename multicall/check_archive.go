@@ -30,6 +30,8 @@ type target struct {
 	// written: archive_command stores here, so what the server takes for
 	// archived must be there.
 	written bool
+	// seen: it is the server's own archive_command that says so.
+	seen bool
 	// queued is what waits for it of what the server takes for archived.
 	queued []wal.Name
 }
@@ -56,6 +58,9 @@ func targets(cfg Config, s serverSide) []target {
 	add(cfg, cfg.Archive, s.opaque())
 	if s.archives != nil {
 		add(*s.archives, s.archives.Archive, true)
+		for i := range all {
+			all[i].seen = names(s.archives.Archive, all[i].url)
+		}
 	}
 	if s.restores != nil {
 		add(*s.restores, s.restores.readFrom(), false)
@@ -120,6 +125,10 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 		return nil
 	default:
 		c.ok(what, "archive %s of system identifier %d, layout %s, codec %s", id.ID, id.SystemID, id.Layout, id.Codec)
+		if m, ok := throughMount(t.url); ok {
+			c.throughMount(t, m)
+			break // its disk is that of the cache
+		}
 		c.probe(ctx, a, what)
 		seen = []lookedAt{{what, id.ID, c.place(ctx, what, dir, id.SegmentSize)}}
 	}
@@ -133,6 +142,16 @@ func (c *checkup) archive(ctx context.Context, t target, cluster archive.Cluster
 		c.acknowledged(what, id, cover, t.queued, told)
 	}
 	return seen
+}
+
+// throughMount tells that an archive can only be restored from.
+func (c *checkup) throughMount(t target, m mounted) {
+	if t.seen {
+		err := m.refusesPushes(t.url)
+		c.add(critical, t.url.String(), firstHint(err, ""), "archive_command stores here: %v", err)
+		return
+	}
+	c.ok(t.url.String(), "a mount of %s: it is restored from and nothing else", m.source)
 }
 
 func (c *checkup) probe(ctx context.Context, a *archive.Archive, what string) {

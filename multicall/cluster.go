@@ -113,7 +113,14 @@ func (c Config) archiveIn(dir files.FS, u *url.URL, cluster archive.Cluster, log
 
 // archiveOf is the archive in a store.
 func (c Config) archiveOf(store archive.Store, u *url.URL, cluster archive.Cluster, log *slog.Logger) *archive.Archive {
+	var readOnly error
+	m, mounted := throughMount(u)
+	if mounted {
+		readOnly = m.refusesPushes(u)
+	}
 	return archive.New(u.String(), store, archive.Options{
+		ReadOnly:      readOnly,
+		Verified:      mounted,
 		Cluster:       cluster,
 		Layout:        archive.Layout(c.Layout),
 		GapIsEnd:      c.RestoreGap == "end",

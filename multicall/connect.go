@@ -50,6 +50,9 @@ func (c Config) filesAt(u *url.URL, log *slog.Logger) files.FS {
 	if u.Scheme == "sftp" {
 		return c.remoteAt(u, log)
 	}
+	if m, ok := throughMount(u); ok {
+		return local.New(m.dir)
+	}
 	return local.New(u.Path)
 }
 

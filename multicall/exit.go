@@ -36,6 +36,7 @@ const (
 	colPgStandby
 	colPgArchivecleanup
 	colCmdArchiver
+	colMount
 	colPitr
 	columns
 )
@@ -55,21 +56,22 @@ type outcome struct {
 // matches decides, so proven absence, the dangerous answer, stands last.
 func outcomes() []outcome {
 	return []outcome{
-		{"SIGTERM", []error{interrupted(syscall.SIGTERM)}, [columns]int{143, 143, 143, 143, 143, 143}},
-		{"SIGINT", []error{interrupted(syscall.SIGINT)}, [columns]int{130, 130, 1, 130, 130, 130}},
-		{"SIGQUIT", []error{interrupted(syscall.SIGQUIT)}, [columns]int{131, 131, 131, 131, 131, 131}},
-		{"SIGHUP", []error{interrupted(syscall.SIGHUP)}, [columns]int{129, 129, 129, 129, 129, 129}},
-		{"internal error", []error{errInternal}, [columns]int{255, 1, 255, 1, 1, 1}},
-		{"usage or configuration error", []error{ErrUsage, ErrConfig}, [columns]int{255, 2, 2, 2, 2, 2}},
-		{"conflict", []error{archive.ErrConflict}, [columns]int{never, 4, never, never, 4, 4}},
-		{"refused", []error{archive.ErrForeign, archive.ErrIdentity, ErrOffline}, [columns]int{never, 5, never, never, 5, 5}},
-		{"absent, with proof", []error{archive.ErrAbsent}, [columns]int{1, never, 1, never, never, 3}},
+		{"SIGTERM", []error{interrupted(syscall.SIGTERM)}, [columns]int{143, 143, 143, 143, 143, 143, 143}},
+		{"SIGINT", []error{interrupted(syscall.SIGINT)}, [columns]int{130, 130, 1, 130, 130, 8, 130}},
+		{"SIGQUIT", []error{interrupted(syscall.SIGQUIT)}, [columns]int{131, 131, 131, 131, 131, 131, 131}},
+		{"SIGHUP", []error{interrupted(syscall.SIGHUP)}, [columns]int{129, 129, 129, 129, 129, 129, 129}},
+		{"internal error", []error{errInternal}, [columns]int{255, 1, 255, 1, 1, 4, 1}},
+		{"usage or configuration error", []error{ErrUsage, ErrConfig}, [columns]int{255, 2, 2, 2, 2, 1, 2}},
+		{"conflict", []error{archive.ErrConflict}, [columns]int{never, 4, never, never, 4, never, 4}},
+		{"refused", []error{archive.ErrForeign, archive.ErrIdentity, ErrOffline}, [columns]int{never, 5, never, never, 5, never, 5}},
+		{"no process can be started", []error{errNoChild}, [columns]int{never, never, never, never, never, 2, never}},
+		{"absent, with proof", []error{archive.ErrAbsent}, [columns]int{1, never, 1, never, never, never, 3}},
 	}
 }
 
 // doubts is the row for everything else. restore_command has the answer of
 // recovery here; standby.Doubt brings the one of standby mode along.
-func doubts() [columns]int { return [columns]int{255, 1, 1, 1, 1, 1} }
+func doubts() [columns]int { return [columns]int{255, 1, 1, 1, 1, 32, 1} }
 
 // statusOf is what the process says about err. An error in the tree that has a
 // method ExitStatus() int decides before the table does.

@@ -47,6 +47,7 @@ func happenings() map[string][]error {
 		"conflict":                     {archive.ErrConflict},
 		"refused":                      {archive.ErrForeign, archive.ErrIdentity, ErrOffline},
 		"doubt":                        {errors.New("x"), archive.ErrGap, archive.ErrDamaged, archive.ErrNoIdentity, os.ErrNotExist},
+		"no process can be started":    {errNoChild, classed{os.ErrPermission, errNoChild}},
 		"SIGTERM":                      {interrupted(syscall.SIGTERM)},
 		"SIGINT":                       {interrupted(syscall.SIGINT)},
 		"SIGQUIT":                      {interrupted(syscall.SIGQUIT)},

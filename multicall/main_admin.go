@@ -22,6 +22,8 @@ type adminCLI struct {
 	Check   checkCmd   `cmd:"" help:"Look at everything that archiving depends on; exits 0, 1 (warning) or 2 (critical)."`
 	Status  statusCmd  `cmd:"" help:"Tell how far archiving is; exits 0, 1 (warning) or 2 (critical)."`
 	WAL     walCmd     `cmd:"" name:"wal" help:"Store, get, list, verify, prune files of WAL."`
+	Mount   mountCmd   `cmd:"" help:"Show the archives as a read-only directory."`
+	Umount  umountCmd  `cmd:"" help:"End such a mount; who uses it is named."`
 	Agent   agentCmd   `cmd:"" help:"The process that ships for archive_command."`
 	Config  configCmd  `cmd:"" help:"Look at the configuration."`
 	Install installCmd `cmd:"" help:"Link every name of this binary into a directory."`

@@ -40,6 +40,10 @@ func applets() []applet {
 			name: "cmd_queue", summary: "pitrtools' cmd_queue: pitr agent run",
 			column: colCmdArchiver, run: runCmdQueue,
 		},
+		{
+			name: mountHelperName, summary: "mount -t pitr, and lines of fstab",
+			column: colMount, run: runMountHelper,
+		},
 	}
 }
 

@@ -17,8 +17,11 @@ import (
 
 func signalsOf(name string) map[syscall.Signal]int {
 	all := map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGQUIT: 131, syscall.SIGINT: 130, syscall.SIGHUP: 129}
-	if name == "pg_standby" {
+	switch name {
+	case "pg_standby":
 		delete(all, syscall.SIGINT)
+	case mountHelperName:
+		all[syscall.SIGINT] = 8 // mount(8): user interrupt
 	}
 	return all
 }

@@ -75,7 +75,8 @@ var libraries = map[string][]string{
 	"github.com/kevinburke/ssh_config":                   {"pitr/archive/remote"},
 	"golang.org/x/time":                                  {"pitr/archive/remote"},
 	"golang.org/x/sync":                                  {"pitr/archive/codec"},
-	"golang.org/x/sys":                                   {"pitr/archive/local", "pitr/multicall"},
+	"golang.org/x/sys":                                   {"pitr/archive/local", "pitr/fusefs", "pitr/multicall"},
+	"github.com/hanwen/go-fuse/v2":                       {"pitr/fusefs"},
 }
 
 // testLibraries lists who else may import one in tests.
@@ -249,6 +250,10 @@ func TestWrongImportsAreFound(t *testing.T) {
 		{"pitr/multicall", "github.com/rogpeppe/go-internal/testscript", true, false},
 		{"pitr/standby", "github.com/rogpeppe/go-internal/testscript", true, true},
 		{"pitr/archive", "pitr/archive/wal", false, false},
+		{"pitr/fusefs", "pitr/archive", false, false},
+		{"pitr/fusefs", "pitr/standby", true, true},
+		{"pitr/fusefs", "pitr/archive/local", true, false},
+		{"pitr/multicall", "github.com/hanwen/go-fuse/v2/fuse", true, true},
 		{"pitr/archive", "pitr/standby", true, true},
 		{"pitr/standby", "pitr/backup/pg", false, false},
 		{"pitr/backup/pg", "pitr/standby", true, true},

@@ -15,6 +15,7 @@ type archive struct {
 	t     testing.TB
 	dir   string
 	route *route // how the servers reach it; nil is the directory itself
+	mount *mount // through which they reach it, if any
 }
 
 // newArchive makes an archive of a cluster with pitr init.
@@ -42,6 +43,9 @@ func (a *archive) copyFor(t testing.TB) *archive {
 }
 
 func (a *archive) url() string {
+	if a.mount != nil {
+		return "file://" + a.mount.dir
+	}
 	if a.route != nil {
 		return a.route.url(a.dir)
 	}

@@ -49,6 +49,9 @@ func runAll(m *testing.M, dir string) int {
 	if left := agentsLeft(dir); len(left) > 0 {
 		return complain(fmt.Errorf("agents outlive their tests: %v", left))
 	}
+	if left := mountsLeft(dir); len(left) > 0 {
+		return complain(fmt.Errorf("mounts outlive their tests: %v", left))
+	}
 	return status
 }
 

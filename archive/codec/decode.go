@@ -6,9 +6,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"sync"
 
 	seekable "github.com/SaveTheRbtz/zstd-seekable-format-go/pkg"
-	"github.com/cespare/xxhash/v2"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 )
@@ -22,6 +22,8 @@ type Reader struct {
 	src    io.ReaderAt
 	table  *seekable.SeekTable
 	digest Digest
+	// decoder is for single frames.
+	decoder func() (*zstd.Decoder, error)
 }
 
 // NewReader reads the tail of a stored file of size bytes. It reports
@@ -104,6 +106,7 @@ func parseTail(src io.ReaderAt, tail []byte, size int64) (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{src: src, table: table, digest: digest}
+	r.decoder = sync.OnceValues(func() (*zstd.Decoder, error) { return newDecoder(framesAtOnce) })
 	return r, r.check(size - tableSize(tail))
 }
 
@@ -164,7 +167,7 @@ func (r *Reader) Decode(ctx context.Context, dst io.Writer) error {
 }
 
 func (r *Reader) decodeFrames(ctx context.Context, free <-chan decoded, frames chan<- decoded) error {
-	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(MaxFrame), zstd.WithDecoderLowmem(true))
+	z, err := newDecoder(1)
 	if err != nil {
 		return err
 	}
@@ -181,9 +184,8 @@ func (r *Reader) decodeFrames(ctx context.Context, free <-chan decoded, frames c
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		f.raw, err = z.DecodeAll(stored, f.raw[:0])
-		if err != nil || len(f.raw) != int(entry.DecompressedSize) || uint32(xxhash.Sum64(f.raw)) != entry.Checksum {
-			return fmt.Errorf("frame %d at byte %d: %w", id, entry.CompressedOffset, ErrDamaged)
+		if f.raw, err = decodeFrame(z, entry, stored, f.raw); err != nil {
+			return err
 		}
 		select {
 		case frames <- f:
@@ -213,7 +215,7 @@ func (r *Reader) write(ctx context.Context, dst io.Writer, frames <-chan decoded
 			if !more {
 				return r.compare(sum.digest())
 			}
-			if _, err := io.MultiWriter(&sum, dst).Write(f.raw); err != nil {
+			if err := writeBoth(dst, &sum, f.raw); err != nil {
 				return err
 			}
 			free <- f
@@ -221,6 +223,16 @@ func (r *Reader) write(ctx context.Context, dst io.Writer, frames <-chan decoded
 			return ctx.Err()
 		}
 	}
+}
+
+// writeBoth writes to dst and to the digest, at the same time: each takes about as
+// long as the other.
+func writeBoth(dst io.Writer, sum *digester, raw []byte) error {
+	var summed sync.WaitGroup
+	summed.Go(func() { _, _ = sum.Write(raw) }) // a hash takes everything
+	_, err := dst.Write(raw)
+	summed.Wait()
+	return err
 }
 
 func (r *Reader) compare(got Digest) error {

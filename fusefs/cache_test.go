@@ -1,0 +1,262 @@
+package fusefs
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"pitr/archive"
+	"pitr/archive/archivetest"
+)
+
+// onDisk is what lies in a cache directory: its files, and their bytes.
+func onDisk(t *testing.T, dir string) (files []string, bytes int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			files, bytes = append(files, path), bytes+info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files, bytes
+}
+
+func TestTheCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 12)
+	cache := t.TempDir()
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: cache, Bytes: 4 << 20}})
+	for range 2 {
+		for _, name := range a.names {
+			wantContent(t, m.path(name), a.files[name])
+			if _, bytes := onDisk(t, cache); bytes > 4<<20 {
+				t.Fatalf("%d bytes in the cache", bytes)
+			}
+		}
+	}
+	files, bytes := onDisk(t, cache)
+	if len(files) < 3 || bytes > 4<<20 {
+		t.Errorf("%d files, %d bytes in the cache", len(files), bytes)
+	}
+	m.end(t)()
+	if held := m.tree.source.cache.held(); held != bytesOf(t, files) {
+		t.Errorf("%d bytes are counted, %d are there", held, bytesOf(t, files))
+	}
+	smaller := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: cache, Bytes: 2 << 20}})
+	if _, bytes := onDisk(t, cache); bytes > 2<<20 {
+		t.Errorf("%d bytes in a cache that is smaller now", bytes)
+	}
+	wantContent(t, smaller.path(a.names[0]), a.files[a.names[0]])
+}
+
+func bytesOf(t *testing.T, files []string) (sum int64) {
+	t.Helper()
+	for _, f := range files {
+		info, err := os.Stat(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += costOf(info.Size())
+	}
+	return sum
+}
+
+func TestFilesOfTheCacheAreNobodyElses(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 1)
+	cache := filepath.Join(t.TempDir(), "made", "here")
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: cache}})
+	wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
+	files, _ := onDisk(t, cache)
+	if len(files) != 1 {
+		t.Fatalf("got %q", files)
+	}
+	for path, want := range map[string]fs.FileMode{files[0]: 0o400, filepath.Dir(files[0]): 0o700, cache: 0o700} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
+		}
+	}
+}
+
+// counting counts how often files of PostgreSQL are opened.
+func counting(a *pushed) (*archive.Archive, *atomic.Int64) {
+	var n atomic.Int64
+	h := &hooked{FS: a.fsys, hook: func(_ context.Context, op, name string) error {
+		base, _, _ := strings.Cut(path.Base(name), ".")
+		if _, there := a.files[base]; there && op == "open" {
+			n.Add(1)
+		}
+		return nil
+	}}
+	return a.through(h), &n
+}
+
+func TestARestartUsesTheCache(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 4)
+	through, opened := counting(a)
+	cache := CacheOptions{Dir: t.TempDir()}
+	for range 2 {
+		m := mountOn(t, Options{Archives: archive.Set{through}, Cache: cache})
+		for _, name := range a.names[:4] {
+			wantContent(t, m.path(name), a.files[name])
+		}
+		m.end(t)()
+	}
+	if got := opened.Load(); got != 4 {
+		t.Errorf("segments were opened %d times, want once each", got)
+	}
+}
+
+func TestATornFileOfTheCacheIsFound(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 4)
+	cache := CacheOptions{Dir: t.TempDir()}
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: cache})
+	for _, name := range a.names[:4] {
+		wantContent(t, m.path(name), a.files[name])
+	}
+	m.end(t)()
+	files, _ := onDisk(t, cache.Dir)
+	for i, f := range files {
+		switch {
+		case i == 0:
+			err := os.WriteFile(f, nil, 0) // as after a crash, before anything was written
+			if os.Chmod(f, 0o600) != nil || err != nil {
+				t.Fatal(err)
+			}
+		case i == 1:
+			if err := os.WriteFile(f, make([]byte, mb), 0); err != nil { // only the length was
+				t.Fatal(err)
+			}
+		case i == 2:
+			flip(t, f, 777)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(files[0]), tempPrefix+"9"), []byte("half"), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	stranger := filepath.Join(cache.Dir, "notes.txt")
+	if err := os.WriteFile(stranger, []byte("not ours"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m = mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: cache})
+	for _, name := range a.names[:4] {
+		wantContent(t, m.path(name), a.files[name])
+	}
+	if files, _ := onDisk(t, cache.Dir); len(files) != 5 {
+		t.Errorf("got %q, want four segments and what is not ours", files)
+	}
+}
+
+func TestTheCacheMayBeDeletedAtAnyTime(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 4)
+	cache := filepath.Join(t.TempDir(), "cache")
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: cache}})
+	read := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			wantContent(t, m.path(name), a.files[name])
+		}
+	}
+	read(a.names[:2]...)
+	files, _ := onDisk(t, cache)
+	for _, f := range files { // its files
+		if err := os.Remove(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read(a.names[:3]...)
+	if err := os.RemoveAll(filepath.Dir(files[0])); err != nil { // the directory of the archive
+		t.Fatal(err)
+	}
+	read(a.names[:3]...)
+	if err := os.RemoveAll(cache); err != nil { // all of it
+		t.Fatal(err)
+	}
+	read(a.names...)
+	if files, _ := onDisk(t, cache); len(files) < 4 {
+		t.Errorf("it is not used any more: %q", files)
+	}
+	if _, err := openCache(CacheOptions{Dir: cache, Bytes: 1 << 30}, strings.Repeat("0", keyLength)); err == nil {
+		t.Error("it is not locked any more")
+	}
+	m.end(t)()
+	if held := m.tree.source.cache.held(); held != 4*int64(mb)+4096 {
+		t.Errorf("%d bytes are counted", held)
+	}
+}
+
+func TestTwoMountsDoNotShareACache(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 1)
+	cache := CacheOptions{Dir: t.TempDir()}
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: cache})
+	dir := t.TempDir()
+	_, err := Mount(dir, Options{Archives: archive.Set{a.Archive}, Cache: cache})
+	if err == nil || !strings.Contains(err.Error(), "another mount uses it") || !strings.Contains(err.Error(), cache.Dir) {
+		t.Errorf("got %v", err)
+	}
+	m.end(t)()
+	mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: cache})
+}
+
+// smallDisk is a file system of so many bytes.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	needsFUSE(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("small", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skip("a small file system is needed: ", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	return dir
+}
+
+func TestAFullDiskMakesRoomOrIsEIO(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 8)
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: smallDisk(t, "3500k")}, OnError: Fail, Ahead: -1})
+	for _, name := range a.names {
+		wantContent(t, m.path(name), a.files[name])
+	}
+	m.end(t)()
+	m = mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: smallDisk(t, "900k")}, OnError: Fail, Ahead: -1})
+	wantFails(t, "Input/output error", "cat", m.path(a.names[0]))
+	if log := m.log.String(); !strings.Contains(log, "no space left on device") {
+		t.Errorf("no reason in the log: %s", log)
+	}
+	wantContent(t, m.path("00000002.history"), a.files["00000002.history"])
+}
+
+func TestFilesThatAreOpenStayReadable(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"passed through", "served"} {
+		a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 8)
+		cache := t.TempDir()
+		m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: cache, Bytes: 2 << 20}})
+		m.refuse(way == "served")
+		script := `exec 3< "$1"; shift; for f in "$@"; do cat "$f" > /dev/null; done; rm -rf "$CACHE"/*; cat <&3`
+		cmd := []string{"env", "CACHE=" + cache, "sh", "-c", script, "sh"}
+		for _, name := range a.names {
+			cmd = append(cmd, m.path(name))
+		}
+		if got := must(t, cmd[0], cmd[1:]...); got != string(a.files[a.names[0]]) {
+			t.Errorf("%s: got %d bytes", way, len(got))
+		}
+	}
+}
