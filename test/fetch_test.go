@@ -101,7 +101,7 @@ func TestFetcherIsNobodysBurden(t *testing.T) {
 			c := newReplica(t, template{pastVersion, pastSegmentMB}, p.backup, a, "standby.signal", held)
 			c.start()
 			first := c.waitFetcher()
-			eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 2 })
+			eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 1 })
 			c.wantNoTrace()
 			id := fmt.Sprint(first)
 			if fields := statOf(first); fields[2] != id || fields[3] != id {
@@ -148,7 +148,7 @@ func TestAnotherRestoreInTheSamePlace(t *testing.T) {
 	a := p.archives["tree"].copyFor(t)
 	c := newReplica(t, template{pastVersion, pastSegmentMB}, p.backup, a, "standby.signal", held)
 	c.start()
-	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 2 })
+	eventually(t, "segments are ready", func() bool { return c.agentStatus().Fetcher.Held > 1 })
 	first := c.waitFetcher()
 	c.kill()
 
