@@ -97,3 +97,13 @@ func JoinVerdicts(each []error) error {
 	}
 	return verdicts{errors.Join(each...), each}
 }
+
+// crosses tells whether a record crosses into a raw segment.
+func (v view) crosses(f Object) bool {
+	head := make([]byte, wal.HeaderLen)
+	if n, _ := f.ReadAt(head, 0); n < len(head) {
+		return true
+	}
+	header, err := wal.ParsePageHeader(head)
+	return err != nil || header.RemainingLen > 0
+}

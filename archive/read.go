@@ -152,16 +152,6 @@ func (v view) newChecker(ctx context.Context, name wal.Name, f Object) (*checker
 	return c, err
 }
 
-// crosses tells whether a record crosses into a raw segment.
-func (v view) crosses(f Object) bool {
-	head := make([]byte, wal.HeaderLen)
-	if n, _ := f.ReadAt(head, 0); n < len(head) {
-		return true
-	}
-	header, err := wal.ParsePageHeader(head)
-	return err != nil || header.RemainingLen > 0
-}
-
 // vouches tells whether a digest is stored with each file, or something below has
 // seen to it: then it is as it was pushed, whatever it is.
 func (v view) vouches() bool { return v.id.Codec != None || v.opts.Verified }
