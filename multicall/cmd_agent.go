@@ -69,6 +69,18 @@ func (cmd *agentRunCmd) Run(s *session, c *call, flags *settingFlags) error {
 	if err != nil {
 		return err
 	}
+	return c.serveCalls(s, id, flags, func(cfg Config) (*post, func(context.Context) error, func(), error) {
+		a, release, err := c.newAgent(cfg, id, place)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		a.follows = cmd.UntilServerEnds
+		return a.post, a.run, release, nil
+	})
+}
+
+// serveCalls runs an agent or a fetcher, which made prepares, until it is told to end.
+func (c *call) serveCalls(s *session, id agentIdentity, flags *settingFlags, made func(Config) (*post, func(context.Context) error, func(), error)) error {
 	// Read between two looks at it: what is compared later is what is in force.
 	before, err := id.digest()
 	if err != nil {
@@ -78,17 +90,16 @@ func (cmd *agentRunCmd) Run(s *session, c *call, flags *settingFlags) error {
 	if err != nil {
 		return err
 	}
-	a, release, err := c.newAgent(cfg, id, place)
+	p, run, release, err := made(cfg)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if a.digest != before {
-		a.end("the configuration has changed")
+	if p.digest != before {
+		p.end("the configuration has changed")
 		return hint(errors.New("the configuration changed while it was read"), "begin again")
 	}
-	a.follows = cmd.UntilServerEnds
-	err = a.run(s.ctx)
+	err = run(s.ctx)
 	if errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGTERM)) || errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGINT)) {
 		return nil // that is how it is told to end
 	}

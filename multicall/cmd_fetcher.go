@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"pitr/archive/wal"
@@ -37,30 +36,14 @@ func (cmd *agentFetchCmd) Run(s *session, c *call, flags *settingFlags) error {
 	if err != nil {
 		return err
 	}
-	// Read between two looks at it: what is compared later is what is in force.
-	before, err := id.digest()
-	if err != nil {
-		return err
-	}
-	cfg, err := c.loadConfig(flags)
-	if err != nil {
-		return err
-	}
-	f, release, err := c.newFetcher(cfg, id, place)
-	if err != nil {
-		return err
-	}
-	defer release()
-	if f.digest != before {
-		f.end("the configuration has changed")
-		return hint(errors.New("the configuration changed while it was read"), "begin again")
-	}
-	f.follows = cmd.UntilServerEnds
-	err = f.run(s.ctx, after)
-	if errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGTERM)) || errors.Is(context.Cause(s.ctx), interrupted(syscall.SIGINT)) {
-		return nil // that is how it is told to end
-	}
-	return err
+	return c.serveCalls(s, id, flags, func(cfg Config) (*post, func(context.Context) error, func(), error) {
+		f, release, err := c.newFetcher(cfg, id, place)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		f.follows = cmd.UntilServerEnds
+		return f.post, func(ctx context.Context) error { return f.run(ctx, after) }, release, nil
+	})
 }
 
 // fetcherOf is the fetcher of a data directory, which may be any: a restored copy
