@@ -72,12 +72,15 @@ const (
 // as told.
 func (r *Reader) Get(ctx context.Context, name wal.Name, wait time.Duration) (*os.File, string, error) {
 	if s := r.ask(name); s != nil {
-		if err := s.wait(ctx, wait); err != nil {
+		began := time.Now()
+		if err := s.wait(ctx, min(wait/2, patience)); err != nil {
 			return nil, "", err
 		}
 		if f := r.take(name, s); f != nil {
 			return f, s.from, nil
 		}
+		// It hangs, or did not work: over another connection, in the time that is left.
+		wait -= min(time.Since(began), wait/2)
 	}
 	r.question(1)
 	f, from, err := r.fetch(&r.asked, nil, func(set archive.Set, deliver archive.Deliver) (string, error) {
