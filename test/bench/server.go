@@ -26,13 +26,20 @@ type postmaster struct{ cmd *exec.Cmd }
 func (b *bench) startServer() (*postmaster, error) { return b.startServerOn(b.data()) }
 
 func (b *bench) startServerOn(data string) (*postmaster, error) {
+	return startPostmaster(b.command(nil, filepath.Join(b.server, "postgres"), "-D", data, "-c", "archive_mode=off"), data)
+}
+
+// startPostmaster starts a server and waits until it takes clients.
+func startPostmaster(cmd *exec.Cmd, data string) (*postmaster, error) {
 	log, err := os.Create(data + ".log")
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := b.command(nil, filepath.Join(b.server, "postgres"), "-D", data, "-c", "archive_mode=off")
 	cmd.Stdout, cmd.Stderr = log, log
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -48,6 +55,15 @@ func (b *bench) startServerOn(data string) (*postmaster, error) {
 		return nil, fmt.Errorf("%w: see %s", err, log.Name())
 	}
 	return p, nil
+}
+
+// abandon ends a server whose data directory nobody needs any more.
+func (p *postmaster) abandon() error {
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		return err
+	}
+	_ = p.cmd.Wait() // it says that it was interrupted
+	return nil
 }
 
 func (p *postmaster) stop() error {
