@@ -93,6 +93,6 @@ func (f fetcherStatus) line() string {
 	if !f.Running {
 		return "no fetcher is running"
 	}
-	return fmt.Sprintf("fetcher %d of %s, since %s: %d segments ready or under way, %d were when they were asked for",
-		f.PID, f.Build, f.Since.Local().Format(time.DateTime), f.Held, f.Taken)
+	return fmt.Sprintf("fetcher %d of %s, since %s: %d files asked for, %d of them were ready or under way, %d segments are",
+		f.PID, f.Build, f.Since.Local().Format(time.DateTime), f.Asked, f.Taken, f.Held)
 }

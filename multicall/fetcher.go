@@ -27,6 +27,7 @@ type fetcher struct {
 
 	mu   sync.Mutex // guards what follows
 	at   int        // calls under way
+	had  int        // and all that were
 	last time.Time  // when the last one came to its end
 }
 
@@ -121,7 +122,7 @@ func (f *fetcher) idle() time.Duration {
 func (f *fetcher) count(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.at, f.last = f.at+n, time.Now()
+	f.at, f.had, f.last = f.at+n, f.had+max(n, 0), time.Now()
 }
 
 // patience is none: who asks says in docs/exit-codes.md how long it waits.
@@ -181,15 +182,19 @@ type fetcherStatus struct {
 	PID     int       `json:"pid,omitempty"`
 	Build   string    `json:"build,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
-	// Held is how many segments are ready or under way, Taken how many of those that
-	// PostgreSQL asked for were.
-	Held  int `json:"held"`
+	// Asked is how many files PostgreSQL has asked for, Taken how many of them were
+	// ready or under way, and Held how many are now.
+	Asked int `json:"asked"`
 	Taken int `json:"taken"`
+	Held  int `json:"held"`
 }
 
 func (f *fetcher) status() fetcherStatus {
 	s := fetcherStatus{Running: true, PID: os.Getpid(), Build: Version(), Since: f.began.UTC()}
 	s.Held, s.Taken = f.reader.Held()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.Asked = f.had
 	return s
 }
 

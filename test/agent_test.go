@@ -47,7 +47,7 @@ func agentsLeft(dir string) (all []agentProcess) {
 	for _, path := range found {
 		text, err := os.ReadFile(path)
 		line := strings.ReplaceAll(string(text), "\x00", " ")
-		if err != nil || !strings.Contains(line, dir+"/") || !strings.Contains(line, " agent run ") || !strings.Contains(line, "pitr") {
+		if err != nil || !strings.Contains(line, dir+"/") || !strings.Contains(line, " agent run ") && !strings.Contains(line, " agent fetch ") || !strings.Contains(line, "pitr") {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
@@ -66,6 +66,11 @@ func (c *cluster) agentTool(args ...string) []string {
 type agentStatus struct {
 	Running bool
 	PID     int
+	Fetcher struct {
+		Running            bool
+		PID                int
+		Asked, Taken, Held int
+	}
 }
 
 func (c *cluster) agentStatus() (s agentStatus) {

@@ -66,9 +66,18 @@ func wantStatuses(t *testing.T, s *scene, f fault) {
 		if mode.signal != "" {
 			c.signalFile(mode.signal)
 		}
+		if f.fetcher {
+			c.hasAgents(newDirectory(t, "g"), "external")
+		}
 		c.configure([]*archive{s.archive}, append(f.config, s.retry(f))...)
+		if f.fetcher {
+			defer c.runFetcher()()
+		}
 		c.wantStatus(s, f.ask(s.past), f.answer, mode.status[f.answer])
 		c.wantStatus(s, "00000002.history", history, mode.status[history])
+		if asked := c.agentStatus().Fetcher.Asked; f.fetcher && asked < 2 {
+			t.Errorf("the fetcher was asked %d times", asked)
+		}
 	}
 }
 
@@ -190,6 +199,9 @@ func (s *scene) heldServer(f fault, signal string, lines ...string) *cluster {
 	s.t.Helper()
 	c := clusterFrom(s.t, pastVersion, s.backup)
 	c.set("archive_mode = off", "hot_standby = on", "log_min_messages = debug2", held)
+	if f.fetcher {
+		c.startsAgents("prefetch = 1MB") // what it holds already is in nobody's way
+	}
 	c.restoreFrom(s.archive, append(f.config, s.retry(f))...)
 	c.set(lines...)
 	c.signalFile(signal)

@@ -10,7 +10,8 @@ import (
 
 // TestRestoreExitCodesOverSSH is the same table where the archive is on the
 // other side of a real sshd, and what else can go wrong there. What differs only
-// in the archive's files is not tried on live servers once more.
+// in the archive's files is not tried on live servers once more. Those that are have
+// a fetcher.
 func TestRestoreExitCodesOverSSH(t *testing.T) {
 	t.Parallel()
 	p := newPast(t)
@@ -27,6 +28,8 @@ func TestRestoreExitCodesOverSSH(t *testing.T) {
 			t.Parallel()
 			t.Run("statuses", func(t *testing.T) { t.Parallel(); wantStatuses(t, newScene(t, p, f), f) })
 			if f.live {
+				f := f
+				f.fetcher = true
 				t.Run("recovery", func(t *testing.T) { t.Parallel(); wantRecovery(t, newScene(t, p, f), f) })
 				t.Run("standby", func(t *testing.T) { t.Parallel(); wantStandby(t, newScene(t, p, f), f) })
 			}

@@ -31,6 +31,8 @@ type fault struct {
 	// config is added to the configuration file.
 	config []string
 	answer answer
+	// fetcher: calls go through one.
+	fetcher bool
 }
 
 // noticedAt matches the name of the segment that notices on a live server.

@@ -93,7 +93,7 @@ func (r *Reader) Get(ctx context.Context, name wal.Name, wait time.Duration) (*o
 // Start fetches what comes after a segment that somebody else was given.
 func (r *Reader) Start(after wal.Name) { r.ask(after) }
 
-// Held is how many segments are ready or under way, and Taken how many were when
+// Held is how many segments are ready or under way, and taken how many were when
 // they were asked for.
 func (r *Reader) Held() (held, taken int) {
 	r.mu.Lock()
@@ -144,6 +144,9 @@ func (r *Reader) ask(name wal.Name) *segment {
 		r.window = max(1, 2*r.window)
 	default:
 		r.window = first
+	}
+	if name.Timeline() != r.last.Timeline() {
+		r.ended = time.Time{}
 	}
 	r.last = name
 	r.ended = r.endedStill(number)
@@ -344,5 +347,5 @@ func (r *Reader) learn(tli wal.TimelineID, f *os.File) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.line = line{size: r.Size, history: h}
+	r.line, r.ended = line{size: r.Size, history: h}, time.Time{}
 }
