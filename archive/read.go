@@ -87,7 +87,11 @@ func (v view) contents(ctx context.Context, name wal.Name, f Object, w io.Writer
 	if err == nil {
 		err = v.mayHave(name, r.Digest().Length)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case v.settled: // nobody waits for it
+		err = r.DecodeFrugally(ctx, w)
+	default:
 		err = r.Decode(ctx, w)
 	}
 	return asDamage(err)
