@@ -78,6 +78,8 @@ type view struct {
 	watch io.Writer
 	// settled: nothing may be delivered that later WAL could make wrong.
 	settled bool
+	// before is what the marker said when the archive was opened; nil if nobody asked.
+	before *marker
 	// early is the file to be pushed, as it is being encoded already, or nil.
 	early *share
 }

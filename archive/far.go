@@ -71,6 +71,33 @@ func (a *Archive) openConfirmed(ctx context.Context) (view, error) {
 	return v, err
 }
 
+// openMarked is open, for somebody who may have to prove something afterwards. Far
+// away the marker is read at the same time, which takes no longer; what it says is
+// of use only if a proof is needed.
+func (a *Archive) openMarked(ctx context.Context) (view, error) {
+	if !a.isFar() {
+		return a.open(ctx)
+	}
+	var v view
+	var found marker
+	err := a.together(
+		func() (err error) { v, err = a.open(ctx); return err },
+		func() error { found = a.readMarker(ctx); return nil },
+	)
+	if err == nil && v.id.Layout == Tree {
+		v.before = &found
+	}
+	return v, err
+}
+
+// confirmBefore is confirm, by what the marker has said already if it was asked.
+func (v view) confirmBefore(ctx context.Context) error {
+	if v.before != nil {
+		return v.check(*v.before)
+	}
+	return v.confirm(ctx)
+}
+
 // marker is what stands in wal/archive.id.
 type marker struct {
 	text []byte
