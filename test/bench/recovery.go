@@ -20,7 +20,7 @@ func (b *bench) recoveryTasks() (tasks []*task) {
 	for _, d := range distances {
 		tasks = append(tasks, b.recovery(d))
 	}
-	return tasks
+	return append(tasks, b.ahead())
 }
 
 // recovery is a base backup and the WAL that came after it, up to the end of the

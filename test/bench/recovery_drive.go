@@ -38,7 +38,7 @@ func (r recovery) run(b *bench, m measurer, environ []string) (s sample, err err
 	if err != nil {
 		return s, err
 	}
-	cmd := b.command(append(environ, "KEEPLOG="+os.Getenv("KEEPLOG")), string(m), recoverArg, string(text))
+	cmd := b.command(environ, string(m), recoverArg, string(text))
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -159,10 +159,7 @@ func (r recovery) readLog(s *sample) error {
 	if err != nil {
 		return err
 	}
-	if keep := os.Getenv("KEEPLOG"); keep != "" {
-		_ = silent(exec.Command("cp", r.Data+".log", keep))
-	}
-	var began, got time.Duration
+	var began time.Duration
 	var each []time.Duration
 	for _, line := range logged.FindAllStringSubmatch(string(text), -1) {
 		ms, err := strconv.ParseInt(line[1]+line[2], 10, 64)
@@ -176,7 +173,7 @@ func (r recovery) readLog(s *sample) error {
 		}
 		s.Restoring += now - began
 		if line[3] == "restored log file" {
-			each, got = append(each, now-began), got+now-began
+			each = append(each, now-began)
 		}
 	}
 	if len(each) == 0 {

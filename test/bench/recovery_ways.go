@@ -92,13 +92,15 @@ func restoreSCP(f *far, _ string) string {
 }
 
 // freshCopy puts a base backup where a recovery shall run, with its settings. A hot
-// standby would count as ready long before the end.
+// standby would count as ready long before the end. The backup is of a server that
+// does not sync; this one does, as servers do.
 func (b *bench) freshCopy(data, command string) error {
 	if err := errors.Join(os.RemoveAll(data), silent(exec.Command("cp", "-a", b.path("server", "base"), data))); err != nil {
 		return err
 	}
 	settings := fmt.Sprintf(`archive_mode = off
 hot_standby = off
+fsync = on
 unix_socket_directories = '%s'
 restore_command = '%s'
 log_min_messages = debug3

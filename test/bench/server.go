@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // data is the data directory of the server that has made the WAL.
@@ -45,7 +46,8 @@ func startPostmaster(cmd *exec.Cmd, data string) (*postmaster, error) {
 		return nil, err
 	}
 	p := &postmaster{cmd}
-	err = waitUntil("the server is ready", func() (bool, error) {
+	const most = 10 * time.Minute // a recovery over a slow way
+	err = waitWithin(most, "the server is ready", func() (bool, error) {
 		text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 		lines := strings.Split(string(text), "\n")
 		return err == nil && len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready", nil
