@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pitr/archive/codec"
@@ -47,6 +48,8 @@ type Archive struct {
 		made *codec.Encoder
 	}
 	shelf shelf
+	// seen is its identity as it was read last: a guess at where a file lies.
+	seen atomic.Pointer[Identity]
 }
 
 // New returns the archive in a store. name is how messages call it: its URL.

@@ -90,6 +90,39 @@ func (a *Archive) openMarked(ctx context.Context) (view, error) {
 	return v, err
 }
 
+// opened is a file, or why it was not opened.
+type opened struct {
+	Object
+	err error
+}
+
+// openWith opens an archive, in one of the ways to do that, and a file. Far away it
+// does both at a time where the archive was opened before: it is a guess then where
+// the file lies, and of use only if the identity, read anew, says the same.
+func (a *Archive) openWith(ctx context.Context, name wal.Name, open func(context.Context) (view, error)) (view, opened, error) {
+	var v view
+	var file opened
+	var guess string
+	questions := []func() error{func() (err error) { v, err = open(ctx); return err }}
+	if seen := a.seen.Load(); seen != nil && a.isFar() {
+		guess, file.err = seen.path(name), errNoAnswer // unless it comes to an end
+		questions = append(questions, func() error { file.Object, file.err = a.store.Open(ctx, guess); return nil })
+	}
+	err := a.together(questions...)
+	if err == nil && v.id.path(name) == guess {
+		return v, file, nil
+	}
+	if guess != "" && file.err == nil {
+		_ = file.Close() // it was only read
+	}
+	if err != nil {
+		return view{}, opened{}, err
+	}
+	a.seen.Store(&v.id)
+	file.Object, file.err = a.store.Open(ctx, v.id.path(name))
+	return v, file, nil
+}
+
 // confirmBefore is confirm, by what the marker has said already if it was asked.
 func (v view) confirmBefore(ctx context.Context) error {
 	if v.before != nil {

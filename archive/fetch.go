@@ -32,13 +32,13 @@ func (a *Archive) Fetch(ctx context.Context, name wal.Name, patience time.Durati
 }
 
 func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, deliver Deliver) error {
-	v, err := a.openMarked(ctx)
+	v, file, err := a.openWith(ctx, name, a.openMarked)
 	if err != nil {
 		return err
 	}
 	v.watch = watch
 	v.alive()
-	f, err := v.store.Open(ctx, v.id.path(name))
+	f, err := file.Object, file.err
 	if isAbsent(err) {
 		if err := v.proveAbsent(ctx, name); !errors.Is(err, errAppeared) {
 			return err
