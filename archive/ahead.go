@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"pitr/archive/wal"
@@ -46,25 +47,46 @@ func (a *Archive) FetchAhead(ctx context.Context, name wal.Name, patience time.D
 }
 
 // FetchAhead asks one archive after the other and returns the one that the file
-// came from. ErrUnsettled if all of them say so.
+// came from. ErrUnsettled if all of them say so. Where there are several, one that
+// gives no byte for 5 s is passed over.
 func (s Set) FetchAhead(ctx context.Context, name wal.Name, patience time.Duration, deliver Deliver) (string, error) {
-	var all []error
-	for _, a := range s {
+	if len(s) > 1 {
+		patience = min(patience, sharedPatience)
+	}
+	var failed []error
+	for i, a := range s {
 		err := a.FetchAhead(ctx, name, patience, deliver)
 		if err == nil {
+			s[:i].sayWhyNot(ctx, name, patience, failed, a)
 			return a.name, nil
 		}
-		all = append(all, err)
+		failed = append(failed, err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	for _, err := range all {
+	for _, err := range failed {
 		if !errors.Is(err, ErrUnsettled) {
 			return "", err
 		}
 	}
-	return "", errors.Join(all...)
+	return "", errors.Join(failed...)
+}
+
+// sayWhyNot tells of the archives that should have had a file and did not, as Fetch
+// does: whether they should is what it asks now.
+func (s Set) sayWhyNot(ctx context.Context, name wal.Name, patience time.Duration, failed []error, helped *Archive) {
+	var v verdict
+	for i, a := range s {
+		err := failed[i]
+		if errors.Is(err, ErrUnsettled) {
+			err = a.Fetch(ctx, name, patience, func(write func(io.Writer) error) error { return write(io.Discard) })
+		}
+		if err != nil {
+			v = append(v, err)
+		}
+	}
+	v.warn(helped, name)
 }
 
 // JoinVerdicts is the error of a Set whose archives said each of these; what

@@ -147,7 +147,20 @@ func (v view) newChecker(ctx context.Context, name wal.Name, f Object) (*checker
 	}
 	var err error
 	c.walker.opts.Tail, err = v.tailBefore(ctx, name, f)
+	if err == nil && v.settled && c.walker.opts.Tail == nil && v.crosses(f) {
+		err = fmt.Errorf("%w: the record that crosses into it cannot be verified without the segment before", ErrUnsettled)
+	}
 	return c, err
+}
+
+// crosses tells whether a record crosses into a raw segment.
+func (v view) crosses(f Object) bool {
+	head := make([]byte, wal.HeaderLen)
+	if n, _ := f.ReadAt(head, 0); n < len(head) {
+		return true
+	}
+	header, err := wal.ParsePageHeader(head)
+	return err != nil || header.RemainingLen > 0
 }
 
 // vouches tells whether a digest is stored with each file: then it is as it was

@@ -44,6 +44,7 @@ type fileConn struct {
 func (c *fileConn) Read(p []byte) (int, error) {
 	rights := make([]byte, unix.CmsgSpace(4*mostFiles))
 	n, m, _, _, err := c.ReadMsgUnix(p, rights)
+	n = max(n, 0) // it is -1 after an error, which no Reader may return
 	if m > 0 {
 		err = errors.Join(err, c.keep(rights[:m]))
 	}

@@ -220,6 +220,10 @@ func (p agentPlace) dial(ctx context.Context) (*net.UnixConn, error) {
 	return c, nil
 }
 
+// abandon makes sure that nobody waits for one that does not answer. If it lives, it
+// ends when it sees that its socket is gone.
+func (p agentPlace) abandon() { _ = os.Remove(p.socket()) }
+
 // dialPatience is for a socket whose queue of callers is full.
 const dialPatience = 2 * time.Second
 

@@ -1,10 +1,12 @@
 package multicall
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -25,6 +27,7 @@ import (
 type fetcher struct {
 	*post
 	reader *prefetch.Reader
+	free   free
 
 	mu   sync.Mutex // guards what follows
 	at   int        // calls under way
@@ -33,8 +36,13 @@ type fetcher struct {
 }
 
 const (
-	// fetcherIdle is how long a fetcher keeps what nobody asks for.
-	fetcherIdle = 60 * time.Second
+	// fetcherIdle is how long a fetcher keeps what nobody asks for. PostgreSQL may be
+	// busy with one segment for minutes.
+	fetcherIdle = 10 * time.Minute
+
+	// mostThreads is more than a fetcher has unless its disk hangs, and keeps what was
+	// asked of it for ever.
+	mostThreads = 64
 
 	// fetcherShare is which part of what is free in pg_wal a fetcher may take: one in
 	// so many. PostgreSQL stops when pg_wal is full.
@@ -50,11 +58,53 @@ func (c *call) newFetcher(cfg Config, id agentIdentity, place agentPlace) (*fetc
 	f := &fetcher{post: p, last: time.Now()}
 	dir := filepath.Join(id.pgdata, "pg_wal")
 	f.reader = &prefetch.Reader{
-		From: cfg.archives(cfg.readFrom(), p.cluster, c.log), Size: p.cluster.SegmentSize, Log: c.log,
+		Connect: func() prefetch.Source { return cfg.source(p.cluster, c.log) }, Size: p.cluster.SegmentSize, Log: c.log,
 		Place: func() (*os.File, error) { return local.Unnamed(dir) },
-		Room:  func(held int) int { return fetcherRoom(cfg.Prefetch, p.cluster.SegmentSize, freeIn(dir), held) },
+		Room:  func(held int) int { return fetcherRoom(cfg.Prefetch, p.cluster.SegmentSize, f.free.bytes(), held) },
 	}
 	return f, release, nil
+}
+
+// source is the archives over connections of their own.
+func (c Config) source(cluster archive.Cluster, log *slog.Logger) prefetch.Source {
+	c.connections = new(connections)
+	return prefetch.Source{Archives: c.archives(c.readFrom(), cluster, log), Close: c.connections.close}
+}
+
+// free is how much is free where pg_wal is. A disk that hangs must not hold up who
+// wants to know: then nothing is.
+type free struct {
+	mu   sync.Mutex // guards the rest
+	room int64
+	at   time.Time
+}
+
+func (f *free) bytes() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.at) > silence {
+		return 0
+	}
+	return f.room
+}
+
+// look looks. It may hang.
+func (f *free) look(dir string) {
+	room := freeIn(dir)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.room, f.at = room, time.Now()
+}
+
+// watch looks every second, until ctx ends.
+func (f *free) watch(ctx context.Context, dir string) {
+	for ctx.Err() == nil {
+		f.look(dir)
+		select {
+		case <-time.After(agentRound):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // freeIn is how many bytes are free where a directory is; 0 if nobody knows.
@@ -85,10 +135,13 @@ func (f *fetcher) run(ctx context.Context, after wal.Name) error {
 	debug.SetMemoryLimit(agentMemory)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	go f.free.watch(ctx, filepath.Join(f.id.pgdata, "pg_wal"))
 	go f.accept(ctx, f)
 	if begin, ok := f.beginning(after); ok {
+		f.free.look(filepath.Join(f.id.pgdata, "pg_wal"))
 		f.reader.Start(begin)
 	}
+	f.calls.Go(func() { f.reader.Warm(ctx) })
 	f.untilEnded(ctx, f.unwanted)
 	cancel()
 	within(silence, f.calls.Wait)
@@ -137,16 +190,30 @@ func (f *fetcher) unwanted() string {
 	switch {
 	case !f.owns():
 		return "its socket is gone"
+	case threads() > mostThreads:
+		return "a disk hangs"
 	case f.idle() < fetcherIdle:
 	case f.follows:
 		return "nobody asks for anything"
 	default:
 		f.reader.Forget()
 	}
-	if !f.follows {
+	switch {
+	case !f.follows:
 		return ""
+	case standby.ModeOf(f.id.pgdata) == standby.Promotion:
+		return "the server is not in recovery any more"
 	}
 	return f.serverGone()
+}
+
+// threads is how many threads this process has.
+func threads() int {
+	entries, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return 0
+	}
+	return len(entries)
 }
 
 // idle is for how long nobody has asked for anything.
@@ -194,8 +261,8 @@ func (f *fetcher) answer(ctx context.Context, req agentRequest) (agentAnswer, *o
 		f.reader.Ending(name)
 	}
 	got, from, err := f.reader.Get(ctx, name, f.patienceFor(req, name))
-	if err != nil && f.interrupted() {
-		return agentAnswer{Declined: "it was told to end"}, nil // the call fetches by itself
+	if why := f.reason(); err != nil && (why != "" || ctx.Err() != nil) {
+		return agentAnswer{Declined: cmp.Or(why, "it was told to end")}, nil // the call fetches by itself
 	}
 	return agentAnswer{From: from, Errors: tellVerdicts(err), Log: f.told.take()}, got
 }
@@ -239,30 +306,4 @@ func (f *fetcher) status() fetcherStatus {
 	defer f.mu.Unlock()
 	s.Asked = f.had
 	return s
-}
-
-// throughFetcher fetches by the fetcher, and where there is none from the archives.
-type throughFetcher struct {
-	*call
-	id    agentIdentity
-	place agentPlace
-	mode  standby.Mode
-	dest  string
-	// start has a fetcher started for the calls to come.
-	start    func(wal.Name)
-	archives archive.Set
-}
-
-var _ standby.Fetcher = throughFetcher{}
-
-// Fetch puts a file to its place.
-func (t throughFetcher) Fetch(ctx context.Context, name wal.Name, patience time.Duration, deliver archive.Deliver) (string, error) {
-	from, err := t.askFetcher(ctx, t.id, t.place, agentRequest{
-		Op: opRestore, Name: name.String(), Mode: t.mode.String(), Patience: max(1, patience.Milliseconds()),
-	}, t.dest)
-	if !isNoAgent(err) {
-		return from, err
-	}
-	t.start(name)
-	return t.archives.Fetch(ctx, name, patience, deliver)
 }

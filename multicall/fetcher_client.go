@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"pitr/archive"
 	"pitr/archive/local"
@@ -23,6 +25,9 @@ func (c *call) askFetcher(ctx context.Context, id agentIdentity, place agentPlac
 	if err != nil {
 		if errors.Is(err, errWentAway) {
 			c.log.Warn("the fetcher does not answer; the file is fetched without it", "reason", err)
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				place.abandon()
+			}
 		}
 		return "", err
 	}
@@ -87,6 +92,7 @@ func (c *call) restorePlainly(ctx context.Context) error {
 	case err == nil, ctx.Err() != nil, errors.Is(err, archive.ErrAbsent):
 		return err
 	}
+	c.answered = err // the long way begins with it
 	return errNoAgent
 }
 
@@ -103,18 +109,59 @@ func (c *call) fetcherFor(cfg Config, cli *restoreCommandCLI, pgdata string, mod
 		return set
 	}
 	id.restores = true
-	place := id.place(cfg.AgentDir)
-	return throughFetcher{
-		call: c, id: id, place: place, mode: mode, dest: dest, archives: set,
-		start: func(name wal.Name) {
-			// A server that is being promoted has no use for it any more.
-			if cfg.Agent != "auto" || mode == standby.Promotion {
-				return
-			}
-			options := []string{"--after", name.String()}
-			if err := c.startAgent(cfg, id, place, options...); err != nil {
-				c.log.Debug("no fetcher was started", "reason", err)
-			}
-		},
+	t := &throughFetcher{call: c, id: id, place: id.place(cfg.AgentDir), mode: mode, dest: dest, archives: set}
+	if t.place == c.asked {
+		t.answered = c.answered
 	}
+	t.start = func(name wal.Name) {
+		// A server that is being promoted has no use for it any more.
+		if cfg.Agent != "auto" || mode == standby.Promotion {
+			return
+		}
+		if err := c.startAgent(cfg, id, t.place, "--after", name.String()); err != nil {
+			c.log.Debug("no fetcher was started", "reason", err)
+		}
+	}
+	return t
+}
+
+// throughFetcher fetches by the fetcher, and where there is none from the archives.
+type throughFetcher struct {
+	*call
+	id    agentIdentity
+	place agentPlace
+	mode  standby.Mode
+	dest  string
+	// start has a fetcher started for the calls to come.
+	start    func(wal.Name)
+	archives archive.Set
+	// answered is what the fetcher has said already in this call, or nil; without that
+	// there was none, or no answer.
+	answered error
+	without  bool // it is not asked any more in this call
+}
+
+var _ standby.Fetcher = (*throughFetcher)(nil)
+
+// Fetch puts a file to its place.
+func (t *throughFetcher) Fetch(ctx context.Context, name wal.Name, patience time.Duration, deliver archive.Deliver) (string, error) {
+	if !t.without {
+		from, err := t.ask(ctx, name, patience)
+		if !isNoAgent(err) {
+			return from, err
+		}
+		t.without = true
+		t.start(name)
+	}
+	return t.archives.Fetch(ctx, name, patience, deliver)
+}
+
+func (t *throughFetcher) ask(ctx context.Context, name wal.Name, patience time.Duration) (string, error) {
+	if err := t.answered; err != nil {
+		t.answered = nil
+		return "", err
+	}
+	return t.askFetcher(ctx, t.id, t.place, agentRequest{
+		Op: opRestore, Name: name.String(), Mode: t.mode.String(), Patience: max(1, patience.Milliseconds()),
+	}, t.dest)
 }

@@ -50,6 +50,8 @@ type call struct {
 	began       time.Time
 	// asked is the agent that was asked already.
 	asked agentPlace
+	// answered is what the fetcher there said, if it was no file, and no proof.
+	answered error
 }
 
 // Main runs the applet that args name, args[0] included, and returns the exit

@@ -56,10 +56,20 @@ func Adopt(f *os.File, dest string) error {
 			return errors.Join(about(err, temp, dest), ignoreAbsent(unix.Unlink(temp)))
 		}
 	}
+	return copyTo(f, dest)
+}
+
+// copyTo copies an unnamed file. What it was verified for is what was written, so its
+// disk must have it: over NFS only a sync tells.
+func copyTo(f *os.File, dest string) error {
+	info, err := f.Stat()
+	if err = errors.Join(err, f.Sync()); err != nil {
+		return fmt.Errorf("hand over: %w", err)
+	}
 	return Handover(dest)(func(w io.Writer) error {
-		info, err := f.Stat()
-		if err == nil {
-			_, err = io.Copy(w, io.NewSectionReader(f, 0, info.Size()))
+		n, err := io.Copy(w, io.NewSectionReader(f, 0, info.Size()))
+		if err == nil && n < info.Size() {
+			err = fmt.Errorf("it ended after %d of %d bytes", n, info.Size())
 		}
 		return err
 	})

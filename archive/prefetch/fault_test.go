@@ -22,7 +22,7 @@ func TestEveryFaultIsADoubtAndNoMore(t *testing.T) {
 	for _, kind := range []archivetest.Fault{archivetest.Refused, archivetest.Unconfirmed} {
 		step := 1
 		if testing.Short() {
-			step = 7
+			step = 17
 		}
 		n := 1
 		for fired := true; fired; n += step {
@@ -48,24 +48,24 @@ func TestEveryFaultIsADoubtAndNoMore(t *testing.T) {
 
 // A full disk, or no descriptors: nothing is kept, and the error is that of the disk.
 func TestWithoutAPlaceThereIsADoubt(t *testing.T) {
-	all := segments(1, 0x10, 6)
+	all := segments(1, 0x10, 8)
 	a, _ := holding(t, all...)
 	r := newReader(t, a)
 	full := errors.New("no space left on device")
 	place, none := r.Place, func() (*os.File, error) { return nil, full }
-	want(t, r, all[0])
+	want(t, r, all[:2]...)
 	settled(t, r)
 	r.mu.Lock()
 	r.Place = none
 	r.mu.Unlock()
-	want(t, r, all[1:5]...) // those are here
+	want(t, r, all[2:6]...) // those are here
 	settled(t, r)
-	if _, err := get(t, r, all[5].name); !errors.Is(err, full) {
+	if _, err := get(t, r, all[6].name); !errors.Is(err, full) {
 		t.Errorf("got %v, want %v", err, full)
 	}
 	settled(t, r)
 	r.Place = place
-	want(t, r, all[5])
+	want(t, r, all[6:]...)
 }
 
 // What is damaged in the archive is never handed out, asked for or not.
@@ -92,7 +92,7 @@ func TestDamageIsFoundAhead(t *testing.T) {
 }
 
 // rewrite puts other content under a stored name, as a failing disk does.
-func rewrite(t testing.TB, disk *watched, name string, content []byte) {
+func rewrite(t testing.TB, disk *counting, name string, content []byte) {
 	t.Helper()
 	if err := disk.Remove(t.Context(), name); err != nil {
 		t.Fatal(err)

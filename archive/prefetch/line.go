@@ -1,6 +1,8 @@
 package prefetch
 
 import (
+	"io"
+	"os"
 	"pitr/archive/wal"
 )
 
@@ -29,4 +31,18 @@ func (l line) at(tli wal.TimelineID, n wal.SegmentNumber) []wal.Name {
 		}
 	}
 	return append(names, wal.SegmentName(tli, n, l.size))
+}
+
+// historyIn reads a history that PostgreSQL was given: it goes along that line.
+func historyIn(name wal.Name, f *os.File) (wal.History, bool) {
+	const most = 1 << 20
+	if name.Kind() != wal.KindHistory {
+		return wal.History{}, false
+	}
+	text, err := io.ReadAll(io.NewSectionReader(f, 0, most))
+	if err != nil {
+		return wal.History{}, false
+	}
+	h, err := wal.ParseHistory(name.Timeline(), text)
+	return h, err == nil
 }

@@ -3,7 +3,6 @@ package prefetch
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -17,8 +16,10 @@ import (
 // Reader fetches what it is asked for, and the segments after it. Goroutines may
 // share it. Its fields are set before it is used.
 type Reader struct {
-	From archive.Set
-	Size wal.SegmentSize
+	// Connect makes a way to the archives; nothing is connected yet. There are two:
+	// what somebody waits for does not stand behind what nobody has asked for.
+	Connect func() Source
+	Size    wal.SegmentSize
 	// Place makes a file without a name, where what is fetched can lie.
 	Place func() (*os.File, error)
 	// Room is how many segments may be kept, when so many are: the disk may be
@@ -29,9 +30,13 @@ type Reader struct {
 	Now func() time.Time
 
 	workers sync.WaitGroup
+	asked   way // for what is asked for
+	ahead   way // for what is not
 
 	mu     sync.Mutex // guards what follows; not held while something is fetched
 	closed bool
+	asking int           // questions that are being fetched
+	took   time.Duration // by the last segment that was fetched ahead; 0: none was
 	held   map[wal.Name]*segment
 	line   line
 	last   wal.Name // the segment that was asked for last
@@ -45,24 +50,19 @@ type Reader struct {
 	taken int // that were ready when they were asked for
 }
 
-// segment is one that is fetched, or was.
-type segment struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when what follows is settled
-	file   *os.File      // nil: it did not work
-	from   string
-}
-
 const (
-	// parallel is how many segments are fetched at a time.
+	// parallel is how many segments are fetched at a time, where one takes less than
+	// quick. Where it takes longer the line is full with one or two: more would only
+	// make the next one late.
 	parallel = 4
+	quick    = time.Second
 
 	// first is how many are wanted after the first one. It doubles with each that
 	// follows the one before.
-	first = 4
+	first = 2
 
 	// patience is how long to wait for a byte of what nobody has asked for.
-	patience = 10 * time.Second
+	patience = 5 * time.Second
 
 	// rest is after how long the place where nothing more was found is looked at
 	// again, if nobody asks for it.
@@ -74,26 +74,64 @@ const (
 // as told.
 func (r *Reader) Get(ctx context.Context, name wal.Name, wait time.Duration) (*os.File, string, error) {
 	if s := r.ask(name); s != nil {
-		select {
-		case <-s.done:
-		case <-ctx.Done():
-			return nil, "", context.Cause(ctx)
+		if err := s.wait(ctx, wait); err != nil {
+			return nil, "", err
 		}
 		if f := r.take(name, s); f != nil {
 			return f, s.from, nil
 		}
 	}
-	f, from, err := r.fetch(func(deliver archive.Deliver) (string, error) {
-		return r.From.Fetch(ctx, name, wait, deliver)
+	r.question(1)
+	f, from, err := r.fetch(&r.asked, nil, func(set archive.Set, deliver archive.Deliver) (string, error) {
+		return set.Fetch(ctx, name, wait, deliver)
 	})
-	if err == nil && name.Kind() == wal.KindHistory {
-		r.learn(name.Timeline(), f)
+	r.question(-1)
+	if err == nil {
+		r.given(name, f)
 	}
 	return f, from, err
 }
 
+// question counts what is being asked: nothing more is fetched ahead meanwhile.
+func (r *Reader) question(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.asking += n
+}
+
+// given takes note of a file that was fetched for a question, and goes on.
+func (r *Reader) given(name wal.Name, f *os.File) {
+	h, known := historyIn(name, f)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known {
+		r.line, r.ended = line{size: r.Size, history: h}, time.Time{}
+	}
+	if name == r.last {
+		r.keep(r.next)
+	}
+	r.more()
+}
+
 // Start fetches what comes after a segment that somebody else was given.
-func (r *Reader) Start(after wal.Name) { r.ask(after) }
+func (r *Reader) Start(after wal.Name) {
+	r.ask(after)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.more()
+}
+
+// Warm connects for the questions that will come, and returns when that is done.
+// Nobody depends on it.
+func (r *Reader) Warm(ctx context.Context) {
+	to := r.asked.use(r.Connect)
+	var all error
+	for _, a := range to.Archives {
+		_, err := a.Identity(ctx)
+		all = errors.Join(all, err)
+	}
+	r.asked.back(to, all)
+}
 
 // Ending says, before name is asked for, that a recovery asks, which ends where the
 // archive does. It reads the last segment again then, and so does the server that
@@ -145,6 +183,8 @@ func (r *Reader) Close() {
 	}
 	r.mu.Unlock()
 	r.workers.Wait()
+	r.asked.close()
+	r.ahead.close()
 }
 
 // ask takes note of what PostgreSQL wants now, which decides what it will want
@@ -164,7 +204,7 @@ func (r *Reader) ask(name wal.Name) *segment {
 	switch {
 	case number == r.end: // the archive went on: perhaps by this one only
 		r.window = 1
-	case name == r.last: // asked again, as at promotion
+	case err == nil && before == number: // asked again, as at promotion; or of another timeline
 	case err == nil && before+1 == number:
 		r.window = max(1, 2*r.window)
 	default:
@@ -179,12 +219,10 @@ func (r *Reader) ask(name wal.Name) *segment {
 	r.last = name
 	r.ended = r.endedStill(number)
 	s := r.held[name]
-	for other := range r.held {
-		if other != name && !r.wanted(other) {
-			r.drop(other)
-		}
+	r.keep(func(other wal.Name) bool { return other == name || r.next(other) || r.instead(other) })
+	if s != nil {
+		r.more()
 	}
-	r.more()
 	return s
 }
 
@@ -204,8 +242,8 @@ func (r *Reader) now() time.Time {
 	return time.Now()
 }
 
-// wanted tells whether a segment may be asked for soon.
-func (r *Reader) wanted(name wal.Name) bool {
+// next tells whether a segment may be asked for after the last one.
+func (r *Reader) next(name wal.Name) bool {
 	if name == r.again {
 		return true
 	}
@@ -215,9 +253,27 @@ func (r *Reader) wanted(name wal.Name) bool {
 		slices.Contains(r.line.at(r.last.Timeline(), number), name)
 }
 
+// instead tells whether a segment may be asked for if the last one is not there: it
+// is one of an older timeline then.
+func (r *Reader) instead(name wal.Name) bool {
+	number, err := name.Number(r.Size)
+	last, lastErr := r.last.Number(r.Size)
+	return err == nil && lastErr == nil && number >= last && number <= last+wal.SegmentNumber(r.window) && name != r.last &&
+		slices.Contains(r.line.at(name.Timeline(), last), r.last)
+}
+
+// keep drops what nobody will ask for.
+func (r *Reader) keep(wanted func(wal.Name) bool) {
+	for name := range r.held {
+		if !wanted(name) {
+			r.drop(name)
+		}
+	}
+}
+
 // more begins to fetch what comes next, as far as there is room.
 func (r *Reader) more() {
-	if r.closed {
+	if r.closed || r.asking > 0 {
 		return
 	}
 	room := r.Room(len(r.held))
@@ -226,7 +282,7 @@ func (r *Reader) more() {
 	if err != nil {
 		return
 	}
-	for n := last + 1; n <= last+wal.SegmentNumber(r.window) && r.underWay() < parallel && len(r.held) < room; n++ {
+	for n := last + 1; n <= last+wal.SegmentNumber(r.window) && r.underWay() < r.atOnce() && len(r.held) < room; n++ {
 		if !r.ended.IsZero() && n >= r.end {
 			return
 		}
@@ -236,6 +292,17 @@ func (r *Reader) more() {
 		}
 		r.begin(n, names)
 	}
+}
+
+// atOnce is how many segments are fetched at a time.
+func (r *Reader) atOnce() int {
+	switch {
+	case r.took == 0 || r.took > 2*quick:
+		return 1
+	case r.took > quick:
+		return 2
+	}
+	return parallel
 }
 
 // underWay counts what is being fetched.
@@ -255,21 +322,26 @@ func (r *Reader) underWay() int {
 func (r *Reader) begin(n wal.SegmentNumber, names []wal.Name) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &segment{cancel: cancel, done: make(chan struct{})}
+	began := r.now()
+	s.byteAt.Store(time.Now().UnixNano())
 	r.held[names[0]] = s
 	r.workers.Go(func() {
 		defer cancel()
-		f, from, err := r.fetch(func(deliver archive.Deliver) (string, error) {
-			return r.From.FetchAhead(ctx, names[0], patience, deliver)
+		f, from, err := r.fetch(&r.ahead, &s.byteAt, func(set archive.Set, deliver archive.Deliver) (string, error) {
+			return set.FetchAhead(ctx, names[0], patience, deliver)
 		})
-		r.settle(ctx, s, n, names, f, from, err)
+		r.settle(ctx, s, n, names, f, from, err, r.now().Sub(began))
 	})
 }
 
 // settle takes note of what became of a segment, and goes on.
-func (r *Reader) settle(ctx context.Context, s *segment, n wal.SegmentNumber, names []wal.Name, f *os.File, from string, err error) {
+func (r *Reader) settle(ctx context.Context, s *segment, n wal.SegmentNumber, names []wal.Name, f *os.File, from string, err error, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	close(s.done)
+	if isDoubt(err) && ctx.Err() == nil {
+		r.took = 0 // one by one, until one has come through
+	}
 	if r.held[names[0]] != s { // nobody wants it any more
 		if f != nil {
 			_ = f.Close()
@@ -277,14 +349,14 @@ func (r *Reader) settle(ctx context.Context, s *segment, n wal.SegmentNumber, na
 		return
 	}
 	if err == nil {
-		s.file, s.from = f, from
+		s.file, s.from, r.took = f, from, max(took, 1)
 		r.more()
 		return
 	}
 	delete(r.held, names[0])
 	switch {
 	case ctx.Err() != nil || r.closed:
-	case errors.Is(err, archive.ErrUnsettled) && len(names) > 1:
+	case errors.Is(err, archive.ErrUnsettled) && len(names) > 1 && r.held[names[1]] == nil:
 		// Its timeline begins in this segment, and its first server never finished
 		// it: then PostgreSQL asks for the older one's.
 		r.begin(n, names[1:])
@@ -308,6 +380,7 @@ func (r *Reader) take(name wal.Name, s *segment) *os.File {
 	if name == r.again {
 		r.beginAgain()
 	}
+	r.keep(r.next)
 	r.more()
 	return s.file
 }
@@ -320,66 +393,4 @@ func (r *Reader) drop(name wal.Name) {
 	if s.file != nil {
 		_ = s.file.Close()
 	}
-}
-
-// fetch has a file fetched into a place of its own.
-func (r *Reader) fetch(from func(archive.Deliver) (string, error)) (*os.File, string, error) {
-	var l landing
-	where, err := from(func(write func(io.Writer) error) error {
-		f, err := r.Place()
-		if err != nil {
-			return err
-		}
-		if err := write(f); err != nil {
-			return errors.Join(err, f.Close())
-		}
-		return l.put(f)
-	})
-	return l.take(err), where, err
-}
-
-// landing is where a fetch leaves its file. One that hung in the system, and was
-// left behind, may come late.
-type landing struct {
-	mu   sync.Mutex // guards what follows
-	file *os.File
-	over bool
-}
-
-func (l *landing) put(f *os.File) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over {
-		return errors.Join(errors.New("nobody waits for it any more"), f.Close())
-	}
-	l.file = f
-	return nil
-}
-
-// take returns the file of a fetch that worked.
-func (l *landing) take(err error) *os.File {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.over = true
-	if err != nil && l.file != nil {
-		_ = l.file.Close()
-		l.file = nil
-	}
-	return l.file
-}
-
-// learn reads a history that PostgreSQL was given: it goes along that line.
-func (r *Reader) learn(tli wal.TimelineID, f *os.File) {
-	const most = 1 << 20
-	text, err := io.ReadAll(io.NewSectionReader(f, 0, most))
-	if err != nil {
-		return
-	}
-	h, err := wal.ParseHistory(tli, text)
-	if err != nil {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.line, r.ended = line{size: r.Size, history: h}, time.Time{}
 }
