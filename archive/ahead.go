@@ -23,13 +23,13 @@ func (a *Archive) FetchAhead(ctx context.Context, name wal.Name, patience time.D
 	ctx, watch := watchStall(ctx, patience)
 	defer watch.stop()
 	err := within(ctx, func(ctx context.Context) error {
-		v, err := a.open(ctx)
+		v, file, err := a.openWith(ctx, name, a.open)
 		if err != nil {
 			return err
 		}
 		v.watch, v.settled = watch, true
 		v.alive()
-		f, err := v.store.Open(ctx, v.id.path(name))
+		f, err := file.Object, file.err
 		if isAbsent(err) {
 			// Not with the error in it: nothing here may match a proof.
 			return fmt.Errorf("%w: %v", ErrUnsettled, err)

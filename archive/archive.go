@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"pitr/archive/codec"
@@ -58,6 +59,8 @@ type Archive struct {
 	}
 	shelf shelf
 	held  held
+	// seen is its identity as it was read last: a guess at where a file lies.
+	seen atomic.Pointer[Identity]
 }
 
 // New returns the archive in a store. name is how messages call it: its URL.
@@ -92,6 +95,8 @@ type view struct {
 	// digested hears the digest of every file that was decoded and has it, or
 	// is nil.
 	digested func(wal.Name, [sha256.Size]byte)
+	// before is what the marker said when the archive was opened; nil if nobody asked.
+	before *marker
 	// early is the file to be pushed, as it is being encoded already, or nil.
 	early *share
 }

@@ -71,6 +71,66 @@ func (a *Archive) openConfirmed(ctx context.Context) (view, error) {
 	return v, err
 }
 
+// openMarked is open, for somebody who may have to prove something afterwards. Far
+// away the marker is read at the same time, which takes no longer; what it says is
+// of use only if a proof is needed.
+func (a *Archive) openMarked(ctx context.Context) (view, error) {
+	if !a.isFar() {
+		return a.open(ctx)
+	}
+	var v view
+	var found marker
+	err := a.together(
+		func() (err error) { v, err = a.open(ctx); return err },
+		func() error { found = a.readMarker(ctx); return nil },
+	)
+	if err == nil && v.id.Layout == Tree {
+		v.before = &found
+	}
+	return v, err
+}
+
+// opened is a file, or why it was not opened.
+type opened struct {
+	Object
+	err error
+}
+
+// openWith opens an archive, in one of the ways to do that, and a file. Far away it
+// does both at a time where the archive was opened before: it is a guess then where
+// the file lies, and of use only if the identity, read anew, says the same.
+func (a *Archive) openWith(ctx context.Context, name wal.Name, open func(context.Context) (view, error)) (view, opened, error) {
+	var v view
+	var file opened
+	var guess string
+	questions := []func() error{func() (err error) { v, err = open(ctx); return err }}
+	if seen := a.seen.Load(); seen != nil && a.isFar() {
+		guess, file.err = seen.path(name), errNoAnswer // unless it comes to an end
+		questions = append(questions, func() error { file.Object, file.err = a.store.Open(ctx, guess); return nil })
+	}
+	err := a.together(questions...)
+	if err == nil && v.id.path(name) == guess {
+		return v, file, nil
+	}
+	if guess != "" && file.err == nil {
+		_ = file.Close() // it was only read
+	}
+	if err != nil {
+		return view{}, opened{}, err
+	}
+	a.seen.Store(&v.id)
+	file.Object, file.err = a.store.Open(ctx, v.id.path(name))
+	return v, file, nil
+}
+
+// confirmBefore is confirm, by what the marker has said already if it was asked.
+func (v view) confirmBefore(ctx context.Context) error {
+	if v.before != nil {
+		return v.check(*v.before)
+	}
+	return v.confirm(ctx)
+}
+
 // marker is what stands in wal/archive.id.
 type marker struct {
 	text []byte

@@ -19,14 +19,23 @@ func TestFaultWhileFetchingIsADoubt(t *testing.T) {
 			for _, ask := range []wal.Name{all[1].name, wal.SegmentName(1, 0x13, mb)} {
 				disk := archivetest.NewMemory()
 				push(t, newArchive(t, disk, f, archive.Options{}), all...)
-				for _, kind := range archivetest.Faults {
+				for i := range 2 * len(archivetest.Faults) {
+					kind, warm := archivetest.Faults[i/2], i%2 > 0
 					untilNoFault(t, func(n int) bool {
 						faulty := archivetest.NewFaulty(disk, n, kind)
-						got, err := fetch(t.Context(), at(place(faulty), archive.Options{}), ask)
+						under := &exchanged{disk}
+						a := at(place(under), archive.Options{})
+						if warm { // it was asked before, when all was well
+							wantFile(t, a, all[0])
+						}
+						under.FS = faulty
+						got, err := fetch(t.Context(), a, ask)
 						if err == nil && !bytes.Equal(got, all[1].content) {
 							t.Errorf("%s, %v, %s fails: wrong bytes", where, f, faulty.Failed())
 						}
-						if faulty.Fired() && !faulty.Harmless() && errors.Is(err, archive.ErrAbsent) {
+						// A flat archive has no marker, and whether one is there says nothing.
+						harmless := faulty.Harmless() || f.layout == archive.Flat && faulty.Failed() == "open wal/archive.id"
+						if faulty.Fired() && !harmless && errors.Is(err, archive.ErrAbsent) {
 							t.Errorf("%s, %v, %s fails: %v passes for absent", where, f, faulty.Failed(), err)
 						}
 						return faulty.Fired()
@@ -111,6 +120,28 @@ func TestListedFileIsNeverAbsent(t *testing.T) {
 			_, err := fetch(t.Context(), at(hidden(disk, stored(f, one.name), -1), archive.Options{}), one.name)
 			if err == nil || errors.Is(err, archive.ErrAbsent) || errors.Is(err, archive.ErrGap) {
 				t.Errorf("%v, %s: got %v, want a doubt", f, one.name, err)
+			}
+		}
+	}
+}
+
+// exchanged is a disk that another one takes the place of.
+type exchanged struct{ files.FS }
+
+// What was known of an archive is a guess at where its files lie, and no more.
+func TestAnArchiveThatIsExchangedIsReadAsItIsNow(t *testing.T) {
+	all := segments(1, 0x10, 2, 1)
+	for _, before := range forms {
+		for _, after := range forms {
+			disk := &exchanged{archivetest.NewMemory()}
+			push(t, newArchive(t, disk, before, archive.Options{}), all...)
+			a := at(afar(disk), archive.Options{})
+			wantFile(t, a, all[0])
+			disk.FS = archivetest.NewMemory()
+			push(t, newArchive(t, disk, after, archive.Options{}), all[1])
+			wantFile(t, a, all[1])
+			if _, err := fetch(t.Context(), a, all[0].name); !errors.Is(err, archive.ErrAbsent) && !errors.Is(err, archive.ErrGap) {
+				t.Errorf("%v, then %v: got %v", before, after, err)
 			}
 		}
 	}

@@ -33,13 +33,13 @@ func (a *Archive) Fetch(ctx context.Context, name wal.Name, patience time.Durati
 }
 
 func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, deliver Deliver) error {
-	v, err := a.open(ctx)
+	v, file, err := a.openWith(ctx, name, a.openMarked)
 	if err != nil {
 		return err
 	}
 	v.watch = watch
 	v.alive()
-	f, err := v.store.Open(ctx, v.id.path(name))
+	f, err := file.Object, file.err
 	if isAbsent(err) {
 		if err := v.proveAbsent(ctx, name); !errors.Is(err, errAppeared) {
 			return err
@@ -73,23 +73,17 @@ var errAppeared = errors.New("it appeared")
 
 // proveAbsent returns ErrAbsent, ErrGap, or why neither can be said.
 func (v view) proveAbsent(ctx context.Context, name wal.Name) error {
-	if err := v.confirm(ctx); err != nil {
+	if err := v.confirmBefore(ctx); err != nil {
 		return err
 	}
 	v.alive()
-	entries, err := v.listFor(ctx, name)
+	evidence, err := v.look(ctx, name)
+	if err == nil && evidence == "" {
+		// Whoever took the archive away meanwhile has taken the evidence along.
+		err = v.confirm(ctx)
+	}
 	if err != nil {
 		return err
-	}
-	if slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == name }) {
-		return errAppeared
-	}
-	evidence, err := v.evidence(ctx, name, entries)
-	if err == nil && evidence == "" {
-		evidence, err = v.askByName(ctx, name)
-	}
-	if err != nil {
-		return fmt.Errorf("look for later WAL: %w", err)
 	}
 	if evidence == "" {
 		return ErrAbsent
@@ -104,13 +98,39 @@ func (v view) proveAbsent(ctx context.Context, name wal.Name) error {
 	}
 }
 
-// evidence tells what shows that a missing file once was; empty if nothing
-// does.
-func (v view) evidence(ctx context.Context, name wal.Name, entries []Entry) (string, error) {
-	aside, err := v.setAside(ctx, name)
-	if err != nil || aside != "" {
-		return aside, err
+// look looks for what shows that a missing file once was: in the listings, in
+// quarantine, and by name. Empty if nothing does; errAppeared if the file itself is
+// listed.
+func (v view) look(ctx context.Context, name wal.Name) (evidence string, err error) {
+	var entries []Entry
+	var aside, there string
+	var asideErr, thereErr error
+	err = v.together(
+		func() (err error) { entries, err = v.listFor(ctx, name); return err },
+		func() error { aside, asideErr = v.setAside(ctx, name); return nil },
+		func() error { there, thereErr = v.askByName(ctx, name); return nil },
+	)
+	if err != nil {
+		return "", err
 	}
+	if slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == name }) {
+		return "", errAppeared
+	}
+	evidence, err = aside, asideErr
+	if err == nil && evidence == "" {
+		evidence, err = v.listed(ctx, name, entries)
+	}
+	if err == nil && evidence == "" {
+		evidence, err = there, thereErr
+	}
+	if err != nil {
+		err = fmt.Errorf("look for later WAL: %w", err)
+	}
+	return evidence, err
+}
+
+// listed tells what in a listing shows that a missing file once was.
+func (v view) listed(ctx context.Context, name wal.Name, entries []Entry) (string, error) {
 	switch name.Kind() {
 	case wal.KindSegment:
 		return v.laterWAL(ctx, name, entries)

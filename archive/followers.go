@@ -7,10 +7,9 @@ import (
 	"pitr/archive/wal"
 )
 
-// askByName asks, one by one, for what would show that a missing file once was,
-// and then once more whether this is the archive. A listing may be cut short
-// without a word: over SFTP an error of the far disk looks like its end. Empty
-// if nothing is there.
+// askByName asks, one by one, for what would show that a missing file once was. A
+// listing may be cut short without a word: over SFTP an error of the far disk looks
+// like its end. Empty if nothing is there.
 func (v view) askByName(ctx context.Context, name wal.Name) (evidence string, err error) {
 	witnesses, err := v.witnesses(name)
 	if err != nil {
@@ -38,8 +37,7 @@ func (v view) askByName(ctx context.Context, name wal.Name) (evidence string, er
 			return f, nil
 		}
 	}
-	// Whoever took the archive away meanwhile has taken the evidence along.
-	return "", v.confirm(ctx)
+	return "", nil
 }
 
 // farFollowers is how many segments after a missing one are asked for by name in

@@ -78,7 +78,7 @@ func (v view) listFor(ctx context.Context, n wal.Name) ([]Entry, error) {
 		first = fmt.Sprintf("%08X%08X", uint32(n.Timeline()), 0)
 	}
 	var others []string
-	entries, err := v.listWhere(ctx, func(dir string) bool {
+	entries, err := v.listFrom(ctx, first, func(dir string) bool {
 		if dir[:8] == first[:8] && dir >= first {
 			return true
 		}
@@ -110,8 +110,39 @@ func (v view) groupHoldsWAL(ctx context.Context, dir string) bool {
 	return err == nil && holdsWAL(entries)
 }
 
+// listFrom is listWhere, which begins with first. Far away that directory is listed
+// before it is known that it is there: it nearly always is, and is the only one.
+func (v view) listFrom(ctx context.Context, first string, want func(dir string) bool) ([]Entry, error) {
+	if !v.isFar() || v.id.Layout != Tree {
+		return v.listWhere(ctx, want)
+	}
+	var early, entries []Entry
+	earlyErr := errNoAnswer // unless it comes to an end
+	listed := make(chan struct{})
+	err := v.together(
+		func() error { defer close(listed); early, earlyErr = v.listGroup(ctx, first); return nil },
+		func() (err error) {
+			entries, err = v.listWith(ctx, want, func(ctx context.Context, dir string) ([]Entry, error) {
+				if dir == first {
+					if <-listed; !isAbsent(earlyErr) { // else it was made just now
+						return early, earlyErr
+					}
+				}
+				return v.listGroup(ctx, dir)
+			})
+			return err
+		},
+	)
+	return entries, err
+}
+
 // listWhere lists the top directory and those below it that want takes.
 func (v view) listWhere(ctx context.Context, want func(dir string) bool) ([]Entry, error) {
+	return v.listWith(ctx, want, v.listGroup)
+}
+
+// listWith is listWhere with a way to list one directory of a tree.
+func (v view) listWith(ctx context.Context, want func(dir string) bool, list func(context.Context, string) ([]Entry, error)) ([]Entry, error) {
 	top := v.id.top()
 	var found []Entry
 	children, err := v.store.List(ctx, top)
@@ -130,7 +161,7 @@ func (v view) listWhere(ctx context.Context, want func(dir string) bool) ([]Entr
 		if !want(c.Name()) {
 			continue
 		}
-		files, err := v.listGroup(ctx, c.Name())
+		files, err := list(ctx, c.Name())
 		if err != nil {
 			return nil, err
 		}

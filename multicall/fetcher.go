@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -128,20 +129,60 @@ func fetcherRoom(prefetch int64, size wal.SegmentSize, free int64, held int) int
 // run serves calls until the fetcher is to end. after is a segment that PostgreSQL
 // has got already, or the zero Name.
 func (f *fetcher) run(ctx context.Context, after wal.Name) error {
+	// The collector must not take the processor that replay could have: what is
+	// fetched is bounded, and so is what may be left lying.
+	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(agentMemory)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go f.free.watch(ctx, filepath.Join(f.id.pgdata, "pg_wal"))
 	go f.accept(ctx, f)
-	if after.Kind() == wal.KindSegment {
+	if begin, ok := f.beginning(after); ok {
 		f.free.look(filepath.Join(f.id.pgdata, "pg_wal"))
-		f.reader.Start(after)
+		f.reader.Start(begin)
 	}
+	f.calls.Go(func() { f.reader.Warm(ctx) })
 	f.untilEnded(ctx, f.unwanted)
 	cancel()
 	within(silence, f.calls.Wait)
 	within(silence, f.reader.Close)
 	return nil
+}
+
+// beginning is the segment after which there is something to read ahead. A recovery
+// asks for histories first, and then for the segment where the backup label or, if
+// there is none, pg_control says that redo begins (InitWalRecovery in
+// xlogrecovery.c).
+func (f *fetcher) beginning(after wal.Name) (wal.Name, bool) {
+	size := f.cluster.SegmentSize
+	switch after.Kind() {
+	case wal.KindSegment:
+		return after, true
+	case wal.KindHistory:
+	default:
+		return wal.Name{}, false
+	}
+	first, err := redoBegins(f.id.pgdata, size)
+	number, numberErr := first.Number(size)
+	if err = errors.Join(err, numberErr); err != nil || number == 0 {
+		f.log.Debug("nothing tells where redo begins", "reason", err)
+		return wal.Name{}, false
+	}
+	return wal.SegmentName(first.Timeline(), number-1, size), true
+}
+
+// redoBegins is the segment that a recovery of a data directory begins with.
+func redoBegins(pgdata string, size wal.SegmentSize) (wal.Name, error) {
+	label, err := os.ReadFile(filepath.Join(pgdata, "backup_label"))
+	if err == nil {
+		_, segment, err := wal.BackupStart(label)
+		return segment, err
+	}
+	control, err := wal.ReadControl(pgdata)
+	if err != nil {
+		return wal.Name{}, err
+	}
+	return wal.SegmentName(control.Timeline, size.SegmentOf(control.Redo), size), nil
 }
 
 // unwanted is why the fetcher has to end, or nothing.
@@ -216,6 +257,9 @@ func (f *fetcher) answer(ctx context.Context, req agentRequest) (agentAnswer, *o
 	}
 	f.count(1)
 	defer f.count(-1)
+	if modeCalled(req.Mode) == standby.Recovery {
+		f.reader.Ending(name)
+	}
 	got, from, err := f.reader.Get(ctx, name, f.patienceFor(req, name))
 	if why := f.reason(); err != nil && (why != "" || ctx.Err() != nil) {
 		return agentAnswer{Declined: cmp.Or(why, "it was told to end")}, nil // the call fetches by itself

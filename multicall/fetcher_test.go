@@ -232,6 +232,46 @@ func TestAnEndedCallPutsNothing(t *testing.T) {
 	}
 }
 
+// A recovery begins where its backup label says, and without one where pg_control
+// does.
+func TestReadingAheadBeginsWhereRedoDoes(t *testing.T) {
+	dir := dataDirectoryOf(t, nil)
+	control, err := wal.ReadControl(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fetcher{post: &post{call: &call{log: slog.New(slog.DiscardHandler)}, id: agentIdentity{pgdata: dir}, cluster: archive.Cluster{SegmentSize: control.SegmentSize}}}
+	redo := control.SegmentSize.SegmentOf(control.Redo)
+	for _, tt := range []struct {
+		label, after, want string
+	}{
+		{"", "00000002.history", wal.SegmentName(control.Timeline, redo-1, control.SegmentSize).String()},
+		{"START WAL LOCATION: 0/500028 (file 000000030000000000000005)\nrest\n", "00000004.history", "000000030000000000000004"},
+		{"START WAL LOCATION: 0/28 (file 000000010000000000000000)\n", "00000002.history", ""},
+		{"nonsense", "00000002.history", ""},
+		{"", "000000030000000000000007", "000000030000000000000007"},
+		{"", "000000030000000000000007.partial", ""},
+	} {
+		label := filepath.Join(dir, "backup_label")
+		if err := os.WriteFile(label, []byte(tt.label), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if tt.label == "" {
+			if err := os.Remove(label); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after, err := wal.ParseName(tt.after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, ok := f.beginning(after)
+		if ok != (tt.want != "") || ok && got.String() != tt.want {
+			t.Errorf("label %q, after %s: got %s, %v, want %q", tt.label, tt.after, got, ok, tt.want)
+		}
+	}
+}
+
 func TestModesAreKnownByName(t *testing.T) {
 	for _, m := range []standby.Mode{standby.Recovery, standby.Standby, standby.Promotion} {
 		if got := modeCalled(m.String()); got != m {

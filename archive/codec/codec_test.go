@@ -52,8 +52,12 @@ func decode(stored []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
+	var out, frugal bytes.Buffer
 	err = r.Decode(context.Background(), &out)
+	alone := r.DecodeFrugally(context.Background(), &frugal)
+	if fmt.Sprint(err) != fmt.Sprint(alone) || err == nil && !bytes.Equal(out.Bytes(), frugal.Bytes()) {
+		err = fmt.Errorf("one way gives %d bytes (%v), the other %d (%v)", out.Len(), err, frugal.Len(), alone)
+	}
 	return out.Bytes(), err
 }
 
@@ -172,6 +176,9 @@ func TestReadErrorIsNotDamage(t *testing.T) {
 			t.Fatalf("got %v, want %v alone", err, disk.err)
 		}
 	}
+	if err := r.DecodeFrugally(t.Context(), io.Discard); !errors.Is(err, disk.err) || errors.Is(err, ErrDamaged) {
+		t.Errorf("frugally: got %v, want %v alone", err, disk.err)
+	}
 	if err := r.Decode(t.Context(), &failingWriter{}); err == nil {
 		t.Error("a failing destination went unnoticed")
 	}
@@ -189,6 +196,9 @@ func TestCancelledCallsReportTheCause(t *testing.T) {
 	r, _ := NewReader(bytes.NewReader(stored), int64(len(stored)))
 	if err := r.Decode(ctx, io.Discard); !errors.Is(err, cause) {
 		t.Errorf("decode: got %v, want %v", err, cause)
+	}
+	if err := r.DecodeFrugally(ctx, io.Discard); !errors.Is(err, cause) {
+		t.Errorf("decode frugally: got %v, want %v", err, cause)
 	}
 }
 

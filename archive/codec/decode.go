@@ -145,12 +145,25 @@ type decoded struct{ raw []byte }
 func (r *Reader) Decode(ctx context.Context, dst io.Writer) error {
 	frames := make(chan decoded, inFlight-1)
 	free := make(chan decoded, inFlight+1)
-	for range inFlight + 1 {
+	for range inFlight {
 		free <- decoded{}
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := r.decodeFrames(gctx, free, frames); err != nil {
+		err := r.decodeFrames(func(f decoded) (decoded, error) {
+			select {
+			case frames <- f:
+			case <-gctx.Done():
+				return decoded{}, gctx.Err()
+			}
+			select {
+			case f = <-free:
+				return f, nil
+			case <-gctx.Done():
+				return decoded{}, gctx.Err()
+			}
+		})
+		if err != nil {
 			return err
 		}
 		// Only now: an early end must be told as what it was, not as a
@@ -166,31 +179,43 @@ func (r *Reader) Decode(ctx context.Context, dst io.Writer) error {
 	return err
 }
 
-func (r *Reader) decodeFrames(ctx context.Context, free <-chan decoded, frames chan<- decoded) error {
+// DecodeFrugally is Decode in one goroutine: it takes longer, and less of the
+// processors' time and of memory.
+func (r *Reader) DecodeFrugally(ctx context.Context, dst io.Writer) error {
+	sum := digester{hash: sha256.New()}
+	err := r.decodeFrames(func(f decoded) (decoded, error) {
+		if ctx.Err() != nil {
+			return f, context.Cause(ctx)
+		}
+		_, err := io.MultiWriter(&sum, dst).Write(f.raw)
+		return f, err
+	})
+	if err != nil {
+		return err
+	}
+	return r.compare(sum.digest())
+}
+
+// decodeFrames decodes one frame after the other. pass takes it, and returns one
+// whose memory is free.
+func (r *Reader) decodeFrames(pass func(decoded) (decoded, error)) error {
 	z, err := newDecoder(1)
 	if err != nil {
 		return err
 	}
 	defer z.Close()
 	var stored []byte
+	var f decoded
 	for id := range r.table.NumFrames() {
 		entry, _ := r.table.EntryByID(id)
 		if stored, err = r.readFrame(entry, stored); err != nil {
 			return err
 		}
-		var f decoded
-		select {
-		case f = <-free:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 		if f.raw, err = decodeFrame(z, entry, stored, f.raw); err != nil {
 			return err
 		}
-		select {
-		case frames <- f:
-		case <-ctx.Done():
-			return ctx.Err()
+		if f, err = pass(f); err != nil {
+			return err
 		}
 	}
 	return nil

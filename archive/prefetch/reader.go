@@ -42,6 +42,8 @@ type Reader struct {
 	last   wal.Name // the segment that was asked for last
 	// window is how many segments after the last one are wanted.
 	window int
+	// again is a segment that was handed over and will be asked for once more.
+	again wal.Name
 	// end is where nothing more was found, or could be read, and since when.
 	end   wal.SegmentNumber
 	ended time.Time
@@ -122,6 +124,41 @@ func (r *Reader) Start(after wal.Name) {
 	r.more()
 }
 
+// Warm connects for the questions that will come, and returns when that is done.
+// Nobody depends on it.
+func (r *Reader) Warm(ctx context.Context) {
+	to := r.asked.use(r.Connect)
+	var all error
+	for _, a := range to.Archives {
+		_, err := a.Identity(ctx)
+		all = errors.Join(all, err)
+	}
+	r.asked.back(to, all)
+}
+
+// Ending says, before name is asked for, that a recovery asks, which ends where the
+// archive does. It reads the last segment again then, and so does the server that
+// comes out of it (FinishWalRecovery in xlogrecovery.c).
+func (r *Reader) Ending(name wal.Name) {
+	number, err := name.Number(r.Size)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, beforeErr := r.last.Number(r.Size)
+	if errors.Join(err, beforeErr) != nil || before+1 != number || number != r.end || r.endedStill(before).IsZero() {
+		return
+	}
+	r.again = r.last
+	r.beginAgain()
+}
+
+// beginAgain fetches a segment that was handed over already.
+func (r *Reader) beginAgain() {
+	number, err := r.again.Number(r.Size)
+	if err == nil && r.held[r.again] == nil && !r.closed && len(r.held) < r.Room(len(r.held)) {
+		r.begin(number, []wal.Name{r.again})
+	}
+}
+
 // Held is how many segments are ready or under way, and taken how many were when
 // they were asked for.
 func (r *Reader) Held() (held, taken int) {
@@ -134,7 +171,7 @@ func (r *Reader) Held() (held, taken int) {
 func (r *Reader) Forget() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last, r.window = wal.Name{}, 0
+	r.last, r.again, r.window = wal.Name{}, wal.Name{}, 0
 	for name := range r.held {
 		r.drop(name)
 	}
@@ -179,6 +216,9 @@ func (r *Reader) ask(name wal.Name) *segment {
 	if name.Timeline() != r.last.Timeline() {
 		r.ended = time.Time{}
 	}
+	if again, err := r.again.Number(r.Size); err != nil || number != again && number != again+1 {
+		r.again = wal.Name{} // it went on
+	}
 	r.last = name
 	r.ended = r.endedStill(number)
 	s := r.held[name]
@@ -207,6 +247,9 @@ func (r *Reader) now() time.Time {
 
 // next tells whether a segment may be asked for after the last one.
 func (r *Reader) next(name wal.Name) bool {
+	if name == r.again {
+		return true
+	}
 	number, err := name.Number(r.Size)
 	last, lastErr := r.last.Number(r.Size)
 	return err == nil && lastErr == nil && number > last && number <= last+wal.SegmentNumber(r.window) &&
@@ -337,6 +380,9 @@ func (r *Reader) take(name wal.Name, s *segment) *os.File {
 	}
 	delete(r.held, name)
 	r.taken++
+	if name == r.again {
+		r.beginAgain()
+	}
 	r.keep(r.next)
 	r.more()
 	return s.file

@@ -302,6 +302,58 @@ func TestReadingAheadCrossesATimelineSwitch(t *testing.T) {
 	}
 }
 
+// A recovery asks for the last segment again when it has been told that there are no
+// more, and again.
+func TestTheLastSegmentIsReadyAgainWhereARecoveryEnds(t *testing.T) {
+	all := segments(1, 0x10, 3)
+	a, disk := holding(t, all...)
+	r := newReader(t, a)
+	want(t, r, all...)
+	settled(t, r)
+	beyond := wal.SegmentName(1, 0x13, mb)
+	for n := range 3 {
+		r.Ending(beyond)
+		if _, err := get(t, r, beyond); !errors.Is(err, archive.ErrAbsent) {
+			t.Fatalf("got %v, want %v", err, archive.ErrAbsent)
+		}
+		if got := settled(t, r); !slices.Equal(got, namesOf(all[2])) {
+			t.Errorf("at the end: got %q", got)
+		}
+		want(t, r, all[2])
+		settled(t, r)
+		if got := disk.times(all[2].name); got != n+3 {
+			t.Errorf("it was read %d times, want %d", got, n+3)
+		}
+	}
+	want(t, r, all[0])
+	if got := settled(t, r); !slices.Equal(got, namesOf(all[1:]...)) {
+		t.Errorf("elsewhere: got %q", got)
+	}
+}
+
+// Without a word that a recovery asks, nothing is read twice: a standby goes on.
+func TestNothingIsReadTwiceWhereMoreMayCome(t *testing.T) {
+	all := segments(1, 0x10, 4)
+	a, disk := holding(t, all[:3]...)
+	r := newReader(t, a)
+	r.Ending(all[0].name) // nothing was asked for yet
+	want(t, r, all[:2]...)
+	r.Ending(all[2].name) // it is there
+	want(t, r, all[2])
+	settled(t, r)
+	if _, err := get(t, r, all[3].name); !errors.Is(err, archive.ErrAbsent) {
+		t.Fatalf("got %v, want %v", err, archive.ErrAbsent)
+	}
+	if got := settled(t, r); len(got) > 0 {
+		t.Errorf("got %q", got)
+	}
+	for _, f := range all[:3] {
+		if n := disk.times(f.name); n != 1 {
+			t.Errorf("%s was read %d times", f.name, n)
+		}
+	}
+}
+
 // Without the history PostgreSQL stays where it is; it may also change its mind.
 func TestAnotherTimelineThanExpectedIsServedAllTheSame(t *testing.T) {
 	one, two, history := fork(t)

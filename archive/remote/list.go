@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 )
 
@@ -81,12 +82,33 @@ func (c *counter) see(p []byte) {
 // errEndless ends a connection.
 var errEndless = errors.New("the listing does not end")
 
-// list lists a directory. One at a time, so that the names can be counted.
+// listings are the directories that are being listed. What arrives is counted for
+// all of them together, from when there was none.
+type listings struct {
+	mu sync.Mutex // guards n
+	n  int
+}
+
+func (s *session) beginListing() {
+	s.listings.mu.Lock()
+	defer s.listings.mu.Unlock()
+	if s.listings.n == 0 {
+		s.arrived.names.Store(0)
+		s.arrived.bytes.Store(0)
+	}
+	s.listings.n++
+}
+
+func (s *session) endListing() {
+	s.listings.mu.Lock()
+	defer s.listings.mu.Unlock()
+	s.listings.n--
+}
+
+// list lists a directory.
 func (s *session) list(ctx context.Context, dir string) ([]fs.FileInfo, error) {
-	s.listing.Lock()
-	defer s.listing.Unlock()
-	s.arrived.names.Store(0)
-	s.arrived.bytes.Store(0)
+	s.beginListing()
+	defer s.endListing()
 	infos, err := s.client.ReadDirContext(ctx, dir)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)

@@ -29,10 +29,8 @@ type session struct {
 	rootMu sync.Mutex // guards rootIs; held over one question
 	rootIs fs.FileInfo
 
-	// listing is held while a directory is listed: the bytes that arrive are
-	// counted then.
-	listing sync.Mutex
-	arrived *counter
+	listings listings
+	arrived  *counter
 
 	asides asides
 }

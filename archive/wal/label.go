@@ -24,7 +24,7 @@ func checkBackupLabel(name Name, text []byte) error {
 	if name.kind != KindBackup {
 		return fmt.Errorf("a %s has no label", name.kind)
 	}
-	start, segment, err := startOfBackup(text)
+	start, segment, err := BackupStart(text)
 	if err != nil {
 		return err
 	}
@@ -39,8 +39,9 @@ func checkBackupLabel(name Name, text []byte) error {
 	return nil
 }
 
-// startOfBackup reads "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)".
-func startOfBackup(text []byte) (LSN, Name, error) {
+// BackupStart reads the first line of a backup label, where the backup started and
+// in which segment: "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)".
+func BackupStart(text []byte) (LSN, Name, error) {
 	first, _, _ := bytes.Cut(text, []byte("\n"))
 	rest, found := strings.CutPrefix(string(first), "START WAL LOCATION: ")
 	position, file, ok := strings.Cut(strings.TrimRight(rest, "\r"), " (file ")

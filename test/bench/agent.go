@@ -19,7 +19,7 @@ const backlogName = "backlog of 64 segments, as the archiver drives it, "
 // segmentsFor is how many segments the chosen tasks need.
 func (b *bench) segmentsFor(c choice) int {
 	for _, d := range distances {
-		if c.tasks.MatchString(backlogName + where(d)) {
+		if c.tasks.MatchString(backlogName+where(d)) || c.tasks.MatchString(recoveryName+where(d)) {
 			return max(backlogSegments, c.rounds+1)
 		}
 	}

@@ -31,6 +31,9 @@ func main() {
 	if len(os.Args) > 2 && os.Args[1] == driveArg {
 		os.Exit(driven(os.Args[2:]))
 	}
+	if len(os.Args) > 2 && os.Args[1] == recoverArg {
+		os.Exit(recovered(os.Args[2:]))
+	}
 	if len(os.Args) > 2 && os.Args[1] == adoptArg {
 		os.Exit(adopt(os.Args[2:]))
 	}
@@ -70,7 +73,7 @@ func run(rounds int, tasks, rivals, pitr, server string) error {
 	if c.measurer, err = newMeasurer(b.measurerPath()); err != nil {
 		return err
 	}
-	for _, t := range slices.Concat(b.localTasks(), b.sshTasks(), b.agentTasks()) {
+	for _, t := range slices.Concat(b.localTasks(), b.sshTasks(), b.agentTasks(), b.recoveryTasks()) {
 		if !c.tasks.MatchString(t.name) {
 			continue
 		}

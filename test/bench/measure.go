@@ -28,6 +28,10 @@ type sample struct {
 	There time.Duration // CPU time of the far side, where it counts
 	Agent int64         // kB, the agent's peak, if there was one
 	ByIt  time.Duration // CPU time of the agent, which is a part of CPU
+
+	Restoring time.Duration // in all calls of restore_command
+	Call      time.Duration // the median one that brought a segment
+	Helper    int64         // kB, of the largest process that is not PostgreSQL's
 }
 
 // measurer is a copy of this program where everybody can run it.

@@ -66,7 +66,11 @@ func descendants(pid int) (pids []int) {
 }
 
 func waitUntil(what string, cond func() (bool, error)) error {
-	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	return waitWithin(time.Minute, what, cond)
+}
+
+func waitWithin(most time.Duration, what string, cond func() (bool, error)) error {
+	for end := time.Now().Add(most); ; time.Sleep(5 * time.Millisecond) {
 		ok, err := cond()
 		if err != nil {
 			return fmt.Errorf("until %s: %w", what, err)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // data is the data directory of the server that has made the WAL.
@@ -26,19 +27,27 @@ type postmaster struct{ cmd *exec.Cmd }
 func (b *bench) startServer() (*postmaster, error) { return b.startServerOn(b.data()) }
 
 func (b *bench) startServerOn(data string) (*postmaster, error) {
+	return startPostmaster(b.command(nil, filepath.Join(b.server, "postgres"), "-D", data, "-c", "archive_mode=off"), data)
+}
+
+// startPostmaster starts a server and waits until it takes clients.
+func startPostmaster(cmd *exec.Cmd, data string) (*postmaster, error) {
 	log, err := os.Create(data + ".log")
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := b.command(nil, filepath.Join(b.server, "postgres"), "-D", data, "-c", "archive_mode=off")
 	cmd.Stdout, cmd.Stderr = log, log
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	p := &postmaster{cmd}
-	err = waitUntil("the server is ready", func() (bool, error) {
+	const most = 10 * time.Minute // a recovery over a slow way
+	err = waitWithin(most, "the server is ready", func() (bool, error) {
 		text, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
 		lines := strings.Split(string(text), "\n")
 		return err == nil && len(lines) > 7 && strings.TrimSpace(lines[7]) == "ready", nil
@@ -48,6 +57,15 @@ func (b *bench) startServerOn(data string) (*postmaster, error) {
 		return nil, fmt.Errorf("%w: see %s", err, log.Name())
 	}
 	return p, nil
+}
+
+// abandon ends a server whose data directory nobody needs any more.
+func (p *postmaster) abandon() error {
+	if err := p.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		return err
+	}
+	_ = p.cmd.Wait() // it says that it was interrupted
+	return nil
 }
 
 func (p *postmaster) stop() error {

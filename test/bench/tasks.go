@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -71,7 +72,8 @@ func (b *bench) buildNothing() error {
 }
 
 // makeWAL runs pgbench on a server of its own until there are so many segments,
-// as the user postgres if this is root. They stay in its pg_wal, too.
+// as the user postgres if this is root. They stay in its pg_wal, too. They begin
+// with the one that a base backup begins in.
 func (b *bench) makeWAL(segments int) error {
 	script := fmt.Sprintf(`set -e
 cd %[1]s/server
@@ -90,8 +92,10 @@ END
 %[2]s/pg_ctl -D d -l log -w start >/dev/null
 trap '%[2]s/pg_ctl -D d -m fast stop >/dev/null' EXIT
 %[2]s/pgbench -h $PWD -U postgres -i -s 20 -q postgres >/dev/null 2>&1
+%[2]s/pg_basebackup -h $PWD -U postgres -D base -X none -c fast 2>/dev/null
+begins=$(basename wal/*.backup | cut -c1-24)
 for i in $(seq 60); do
-  [ $(ls wal | wc -l) -le %[3]d ] || break
+  [ $(ls wal | awk -v b=$begins 'length($0) == 24 && $0 >= b' | wc -l) -le %[3]d ] || break
   %[2]s/psql -h $PWD -U postgres -Xqc CHECKPOINT postgres # whole pages follow
   %[2]s/pgbench -h $PWD -U postgres -c 4 -T 3 postgres >/dev/null 2>&1
 done
@@ -110,12 +114,17 @@ done
 	if out, err := exec.Command(shell[0], shell[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	all, err := filepath.Glob(b.path("server", "wal", "0*"))
+	labels, err := filepath.Glob(b.path("server", "wal", "*.backup"))
+	if err != nil || len(labels) != 1 {
+		return errors.Join(err, fmt.Errorf("%d base backups", len(labels)))
+	}
+	all, err := filepath.Glob(b.path("server", "wal", strings.Repeat("[0-9A-F]", 24)))
+	all = slices.DeleteFunc(all, func(path string) bool { return filepath.Base(path) < filepath.Base(labels[0])[:24] })
 	slices.Sort(all)
 	if len(all) < segments {
 		return fmt.Errorf("%d segments, want %d", len(all), segments)
 	}
-	b.segments = all[len(all)-segments:] // pgbench's, not those of the initial load
+	b.segments = all[:segments] // pgbench's, not those of the initial load
 	return err
 }
 

@@ -85,7 +85,7 @@ func (f *far) pitr(args ...string) *exec.Cmd {
 	return f.b.command([]string{
 		"PITR_AGENT=off",
 		"PITR_ARCHIVE=sftp://" + f.server.User + "@" + f.host + ":" + f.port + f.path("archive"),
-		"PITR_PGDATA=" + f.b.path("server", "d"),
+		"PITR_PGDATA=" + f.b.data(),
 		"PITR_IDENTITY_FILE=" + f.server.Identity,
 		"PITR_KNOWN_HOSTS=" + f.server.KnownHosts,
 	}, append([]string{f.b.pitr}, args...)...)
@@ -108,7 +108,7 @@ func storedPitr(f *far, segment string) error {
 func setUpPgBackRest(f *far) error {
 	ssh := "#!/bin/sh\nexec " + strings.Join(f.ssh("ssh"), " ") + " \"$@\"\n"
 	common := fmt.Sprintf("log-level-file=off\nlog-level-console=warn\nlock-path=%s\nspool-path=%s\n", f.path("lock"), f.path("spool"))
-	stanza := "[main]\npg1-path=" + f.b.path("server", "d") + "\n"
+	stanza := "[main]\npg1-path=" + f.b.data() + "\n"
 	near := fmt.Sprintf("[global]\n%srepo1-host=%s\nrepo1-host-port=%s\nrepo1-host-user=%s\nrepo1-host-config=%s\ncmd-ssh=%s\ncompress-type=zst\ncompress-level=1\n%s",
 		common, f.host, f.port, f.server.User, f.path("repository.conf"), f.path("ssh"), stanza)
 	repository := fmt.Sprintf("[global]\n%srepo1-path=%s\n%s", common, f.path("repository"), stanza)
