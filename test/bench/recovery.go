@@ -20,6 +20,9 @@ func (b *bench) recoveryTasks() (tasks []*task) {
 	for _, d := range distances {
 		tasks = append(tasks, b.recovery(d))
 	}
+	for _, d := range distances {
+		tasks = append(tasks, b.reading(d))
+	}
 	return append(tasks, b.ahead())
 }
 

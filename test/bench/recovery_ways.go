@@ -38,6 +38,8 @@ var restorers = []restorer{
 	{name: pgBackRest, setUp: setUpPgBackRest, store: pushToRepository, clear: clearSpool, command: restorePgBackRest()},
 	{name: pgBackRestGB, setUp: setUpPgBackRest, store: pushToRepository, clear: clearSpool, command: restorePgBackRest("--process-max=2", "--archive-get-queue-max=1GiB")},
 	{name: rivalSSHFS, fuse: true, setUp: setUpSSHFS, store: link, mount: mountSSHFS, command: restoreCopy("mount")},
+	{name: "pitr mount, restore_command", fuse: true, setUp: setUpMount, store: pushHere, clear: clearCache, mount: mountPitr, command: restoreMounted},
+	{name: "pitr mount, cp", fuse: true, setUp: setUpMount, store: pushHere, clear: clearCache, mount: mountPitr, command: restoreCopy("mount/wal")},
 	{name: "scp, warm ControlMaster", warm: true, setUp: makeStore, store: link, command: restoreSCP},
 }
 
