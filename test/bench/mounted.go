@@ -15,6 +15,12 @@ func mountPitr(f *far) []string {
 	return []string{f.b.pitr, "mount", "--foreground", "-C", f.agentFile(), "--cache-dir", f.path("cache"), f.path("mount")}
 }
 
+// mountForAll is a service's mount, which the kernel reads from by itself.
+func mountForAll(f *far) []string {
+	words := mountPitr(f)
+	return append(words[:len(words)-1], "--allow-other", words[len(words)-1])
+}
+
 // setUpMount makes the directories, and a configuration that reads from the mount.
 func setUpMount(f *far) error {
 	return errors.Join(setUpAgent(f), f.b.directory(f.path("mount")), f.b.directory(f.path("cache")),
@@ -39,6 +45,7 @@ type reader struct {
 	mount func(*far) []string
 	read  func(f *far, name string) *exec.Cmd
 	again bool // what is read was read before
+	root  bool // who mounts
 }
 
 func catFrom(dir string) func(*far, string) *exec.Cmd {
@@ -54,6 +61,8 @@ var readers = []reader{
 	{name: "dd from this disk, in the cache", setUp: makeStore, store: link, read: catFrom("store"), again: true},
 	{name: "dd from this disk", setUp: makeStore, store: link, read: catFrom("store")},
 	{name: "pitr mount, dd, second read", fuse: true, setUp: setUpMount, store: pushHere, mount: mountPitr, read: catFrom("mount/wal"), again: true},
+	{name: "pitr mount by root, dd, second read", root: true, setUp: setUpMount, store: pushHere, mount: mountForAll, read: catFrom("mount/wal"), again: true},
+	{name: "pitr mount by root, dd", root: true, setUp: setUpMount, store: pushHere, mount: mountForAll, read: catFrom("mount/wal")},
 	{name: "pitr mount, dd", fuse: true, setUp: setUpMount, store: pushHere, mount: mountPitr, read: catFrom("mount/wal")},
 	{name: rivalSSHFS, fuse: true, setUp: setUpSSHFS, store: link, mount: mountSSHFS, read: catFrom("mount")},
 	{name: "scp, warm ControlMaster, to memory", warm: true, setUp: makeStore, store: link, read: func(f *far, name string) *exec.Cmd {
@@ -67,7 +76,7 @@ func (b *bench) reading(roundTrip time.Duration) *task {
 	var ends []func() error
 	t.setUp = func(c choice) error {
 		for _, r := range readers {
-			if !c.rivals.MatchString(r.name) || r.fuse && !b.canMount() {
+			if !c.rivals.MatchString(r.name) || r.fuse && !b.canMount() || r.root && os.Getuid() != 0 {
 				continue
 			}
 			k, end, err := b.reads(r, roundTrip, c.rounds)
@@ -98,7 +107,13 @@ func (b *bench) reads(r reader, roundTrip time.Duration, rounds int) (k *contend
 		return nil, ends, err
 	}
 	if r.mount != nil {
-		unmount, err := f.mounts(r.mount(f))
+		words := r.mount(f)
+		cmd := f.b.command(nil, words...)
+		if r.root {
+			cmd = exec.Command(words[0], words[1:]...)
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+		}
+		unmount, err := f.mounts(cmd)
 		if err != nil {
 			return nil, ends, err
 		}
@@ -117,8 +132,7 @@ func (b *bench) reads(r reader, roundTrip time.Duration, rounds int) (k *contend
 }
 
 // mounts runs a mount in the foreground, and returns what ends it.
-func (f *far) mounts(words []string) (unmount func() error, err error) {
-	cmd := f.b.command(nil, words...)
+func (f *far) mounts(cmd *exec.Cmd) (unmount func() error, err error) {
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	if err := cmd.Start(); err != nil {
@@ -127,7 +141,7 @@ func (f *far) mounts(words []string) (unmount func() error, err error) {
 	dir := f.path("mount")
 	err = waitUntil(dir+" is mounted", func() (bool, error) { return silent(f.b.command(nil, "mountpoint", "-q", dir)) == nil, nil })
 	return func() error {
-		err := silent(f.b.command(nil, "fusermount3", "-u", dir))
+		err := cmd.Process.Signal(syscall.SIGTERM) // then it unmounts
 		return errors.Join(err, cmd.Wait())
 	}, err
 }
