@@ -108,12 +108,12 @@ func (b *bench) reads(r reader, roundTrip time.Duration, rounds int) (k *contend
 	}
 	if r.mount != nil {
 		words := r.mount(f)
-		cmd := f.b.command(nil, words...)
+		cmd, end := f.b.command(nil, words...), f.b.command(nil, "fusermount3", "-u", f.path("mount"))
 		if r.root {
-			cmd = exec.Command(words[0], words[1:]...)
+			cmd, end = exec.Command(words[0], words[1:]...), exec.Command("umount", f.path("mount"))
 			cmd.SysProcAttr = &syscall.SysProcAttr{}
 		}
-		unmount, err := f.mounts(cmd)
+		unmount, err := f.mounts(cmd, end)
 		if err != nil {
 			return nil, ends, err
 		}
@@ -131,8 +131,8 @@ func (b *bench) reads(r reader, roundTrip time.Duration, rounds int) (k *contend
 	return k, ends, nil
 }
 
-// mounts runs a mount in the foreground, and returns what ends it.
-func (f *far) mounts(cmd *exec.Cmd) (unmount func() error, err error) {
+// mounts runs a mount in the foreground, and returns what runs end, which ends it.
+func (f *far) mounts(cmd, end *exec.Cmd) (unmount func() error, err error) {
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	if err := cmd.Start(); err != nil {
@@ -141,7 +141,7 @@ func (f *far) mounts(cmd *exec.Cmd) (unmount func() error, err error) {
 	dir := f.path("mount")
 	err = waitUntil(dir+" is mounted", func() (bool, error) { return silent(f.b.command(nil, "mountpoint", "-q", dir)) == nil, nil })
 	return func() error {
-		err := cmd.Process.Signal(syscall.SIGTERM) // then it unmounts
+		err := silent(end)
 		return errors.Join(err, cmd.Wait())
 	}, err
 }
