@@ -50,8 +50,8 @@ func TestMountTable(t *testing.T) {
 	}{
 		{"/mnt/a", "/etc/pitr/pitr.ini", true, 0},
 		{"/mnt/with blank", "sftp://backup1/srv/a b", true, 1000},
-		{"/mnt/\\odd\t", "tmp#fs", false, 0},
-		{"/mnt/covered", "above", false, 0}, // the last one is what one sees
+		{"/mnt/\\odd\t", "tmp#fs", false, nobody},
+		{"/mnt/covered", "above", false, nobody}, // the last one is what one sees
 	} {
 		m, found := mountedAt(all, tt.dir)
 		if !found || m.source != tt.source || m.isPitr() != tt.pitr || m.owner != tt.owner {
@@ -102,6 +102,18 @@ func TestArchiveThroughAMount(t *testing.T) {
 	}
 	if _, ok := throughMount(&url.URL{Scheme: "sftp", Host: "h", Path: "/mnt/a"}); ok {
 		t.Error("an archive of another host was taken for a mount of this one")
+	}
+}
+
+// Anybody may mount what calls itself pitr's: it vouches for nothing to others.
+func TestMountOfAnotherUserIsNotTrusted(t *testing.T) {
+	me := os.Geteuid()
+	for owner, want := range map[int]bool{0: true, me: true, me + 1: false, nobody: false} {
+		all := []mountEntry{{root: "/", point: "/mnt/x", kind: pitrType, owner: owner}}
+		got, ok := seenThrough(all, "/mnt/x")
+		if !ok || got.dir != "/mnt/x/wal" || got.trusted() != want {
+			t.Errorf("a mount of user %d's: got %+v, %v, trusted %v", owner, got, ok, got.trusted())
+		}
 	}
 }
 
