@@ -157,12 +157,20 @@ func (c *call) drops(sloppy bool) func(string) bool {
 
 // rehearse is everything that needs neither the archive nor the mount.
 func (m mounting) rehearse() error {
-	if _, err := m.source.config(m.call); err != nil {
+	cfg, err := m.source.config(m.call)
+	if err != nil {
+		return err
+	}
+	point, err := realDirectory(m.dir)
+	if err != nil {
+		return missing(err, m.dir)
+	}
+	if err := ownArchives(cfg.readFrom(), point); err != nil {
 		return err
 	}
 	if _, err := m.flags.options(); err != nil {
 		return err
 	}
-	_, _, _, err := m.flags.owner("")
+	_, _, _, err = m.flags.owner("")
 	return err
 }

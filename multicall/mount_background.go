@@ -130,6 +130,15 @@ func (m mounting) renamed(line string) string {
 // serveBehind is the child: its standard error is the pipe until it is mounted, and
 // then the log.
 func (m mounting) serveBehind(ctx context.Context) error {
+	point, err := realDirectory(m.dir)
+	if err != nil {
+		return missing(err, m.dir)
+	}
+	if m.flags.Log != "" {
+		if err := ownPlace("the log", m.flags.Log, point, "--log FILE (log=FILE in fstab)"); err != nil {
+			return err
+		}
+	}
 	later, file, err := m.openLog()
 	if err != nil {
 		return err

@@ -64,15 +64,21 @@ func (m mounting) serve(ctx context.Context, who herald) error {
 	if err != nil {
 		return err
 	}
+	point, err := realDirectory(m.dir)
+	if err != nil {
+		return missing(err, m.dir)
+	}
+	if err := ownArchives(cfg.readFrom(), point); err != nil {
+		return err
+	}
 	o, err := m.options(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	point, err := mountPoint(ctx, m.dir, m.call.log)
-	if err != nil {
+	if err := m.place(&o, point); err != nil {
 		return err
 	}
-	if err := m.place(&o, point); err != nil {
+	if point, err = mountPoint(ctx, point, m.call.log); err != nil {
 		return err
 	}
 	server, err := m.mount(ctx, point, &o)
@@ -222,15 +228,20 @@ func segmentOf(ctx context.Context, set archive.Set) (int64, error) {
 // place chooses the cache's directory: one for each mount point, for two mounts
 // cannot share one.
 func (m mounting) place(o *fusefs.Options, point string) error {
-	if m.flags.CacheDir != "" {
-		dir, err := filepath.Abs(m.flags.CacheDir)
-		o.Cache.Dir = dir
+	dir := m.flags.CacheDir
+	if dir == "" {
+		sum := sha256.Sum256([]byte(o.Source + "\x00" + point))
+		above, err := m.call.cacheHome()
+		if err != nil {
+			return err
+		}
+		dir = filepath.Join(above, "pitr", hex.EncodeToString(sum[:8]))
+	}
+	var err error
+	if o.Cache.Dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	sum := sha256.Sum256([]byte(o.Source + "\x00" + point))
-	above, err := m.call.cacheHome()
-	o.Cache.Dir = filepath.Join(above, "pitr", hex.EncodeToString(sum[:8]))
-	return err
+	return ownPlace("the cache", o.Cache.Dir, point, "--cache-dir DIR (cache=DIR in fstab)")
 }
 
 // cacheHome is where this user's programs keep what they can get again.

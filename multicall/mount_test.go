@@ -289,6 +289,42 @@ func TestMountHelperStatuses(t *testing.T) {
 	}
 }
 
+// What serves a mount would wait for itself.
+func TestMountUponItsOwnArchiveIsRefused(t *testing.T) {
+	dir := must(filepath.EvalSymlinks(t.TempDir()))
+	point, link := filepath.Join(dir, "m"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Mkdir(point, 0o700), os.Symlink("m", link), os.Mkdir(point+"x", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for path, refused := range map[string]bool{
+		point: true, point + "/wal": true, point + "/../m/none/deep": true, link: true, link + "/a/b": true,
+		point + "x": false, point + "x/m": false, dir: false, "/none/at/all": false,
+	} {
+		c := &call{args: []string{"file://" + path, point, "-f"}, log: slog.New(slog.DiscardHandler)}
+		if err := runMountHelper(t.Context(), c); errors.Is(err, ErrUsage) != refused || (err != nil) != refused {
+			t.Errorf("archive %s: got %v", path, err)
+		}
+		m := mounting{call: c, flags: mountFlags{CacheDir: path, Log: path}, dir: point}
+		var o fusefs.Options
+		if err := m.place(&o, point); errors.Is(err, ErrUsage) != refused || (err != nil) != refused {
+			t.Errorf("cache %s: got %v", path, err)
+		}
+		if !refused {
+			continue
+		}
+		if err := m.serveBehind(t.Context()); !errors.Is(err, ErrUsage) {
+			t.Errorf("log %s: got %v", path, err)
+		}
+	}
+	if left := must(os.ReadDir(point)); len(left) > 0 {
+		t.Errorf("%s was written to: %v", point, left)
+	}
+	c := &call{environ: []string{"HOME=" + point, "XDG_CACHE_HOME=" + point}, surroundings: surroundings{uid: 1}}
+	if err := (mounting{call: c}).place(&fusefs.Options{}, point); !errors.Is(err, ErrUsage) {
+		t.Errorf("the usual cache: got %v", err)
+	}
+}
+
 func TestMountPointThatIsNone(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
