@@ -117,7 +117,10 @@ func (c *call) parseHelper() (helperCall, error) {
 		return h, usagef("a source and a directory are needed, and there is %s", count(len(words), "word"))
 	}
 	h.source, h.dir = words[0], words[1]
-	return h, h.words.take(strings.Join(lists, ","), c.drops(h.sloppy))
+	if err := h.words.take(strings.Join(lists, ","), c.drops(h.sloppy)); err != nil {
+		return h, err
+	}
+	return h, h.words.flags.mustBeAbsolute()
 }
 
 // letters takes options of one letter; the last of them may have a value.

@@ -265,6 +265,9 @@ func TestMountHelperCommandLine(t *testing.T) {
 		{args: "src /mnt -x", bad: true},
 		{args: "src /mnt -N /proc/7/ns/mnt", bad: true},
 		{args: "src /mnt -o nonsense", bad: true},
+		{args: "src /mnt -o cache=/c,log=/l", want: helperCall{source: "src", dir: "/mnt", words: mountWords{flags: mountFlags{CacheDir: "/c", Log: "/l"}}}},
+		{args: "src /mnt -o cache=c", bad: true},
+		{args: "src /mnt -s -o log=./l", bad: true}, // -s drops what is unknown, and this is not
 		{args: "", bad: true},
 	} {
 		c := &call{args: strings.Fields(tt.args), log: slog.New(slog.DiscardHandler)}
