@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -170,8 +171,17 @@ func (m mounting) unmount(at mountEntry, inside []mountEntry) error {
 	if err != nil {
 		users = []string{"not known"} // /proc takes longer than a signal leaves us
 	}
-	m.call.log.Warn("it is in use, and is taken away all the same: those who use it get errors", "dir", at.point, "users", strings.Join(users, "; "))
+	m.call.log.Warn("it is in use, and is taken away all the same: those who use it get errors", "dir", at.point, "users", firstOf(users))
 	return unmount(ctx, at.point, detach)
+}
+
+// firstOf names some users in a line that syslog takes whole.
+func firstOf(users []string) string {
+	const most = 10
+	if more := len(users) - most; more > 0 {
+		users = append(slices.Clip(users[:most]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(users, "; ")
 }
 
 // toldToEnd tells whether a signal is the ordinary way to end what serves.

@@ -450,6 +450,16 @@ func TestManyHeldFilesAreCounted(t *testing.T) {
 	}
 }
 
+func TestManyUsersAreCounted(t *testing.T) {
+	users := strings.Split("abcdefghij", "")
+	if got, want := firstOf(users), "a; b; c; d; e; f; g; h; i; j"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := firstOf(append(users, "k", "l")), "a; b; c; d; e; f; g; h; i; j; and 2 more"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestServiceManagerIsTold(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{filepath.Join(dir, "notify"), "@pitr-test-" + filepath.Base(dir)} {
