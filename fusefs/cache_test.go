@@ -210,7 +210,7 @@ func TestTwoMountsDoNotShareACache(t *testing.T) {
 	cache := CacheOptions{Dir: t.TempDir()}
 	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: cache})
 	dir := t.TempDir()
-	_, err := Mount(dir, Options{Archives: archive.Set{a.Archive}, Cache: cache})
+	_, err := Mount(t.Context(), dir, Options{Archives: archive.Set{a.Archive}, Cache: cache})
 	if err == nil || !strings.Contains(err.Error(), "another mount uses it") || !strings.Contains(err.Error(), cache.Dir) {
 		t.Errorf("got %v", err)
 	}

@@ -292,7 +292,7 @@ type swapped struct{ *archivetest.Faulty }
 func serving(t *testing.T, o Options) *tree {
 	t.Helper()
 	o.Cache.Dir = t.TempDir()
-	s, err := newTree(o.withDefaults())
+	s, err := newTree(t.Context(), o.withDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func TestAnArchiveThatCannotBeAskedIsNotMounted(t *testing.T) {
 		{archive.Set{good.Archive, none}, nil},
 	} {
 		dir := t.TempDir()
-		s, err := Mount(dir, Options{Archives: tt.set, Cache: CacheOptions{Dir: t.TempDir()}})
+		s, err := Mount(t.Context(), dir, Options{Archives: tt.set, Cache: CacheOptions{Dir: t.TempDir()}})
 		if !errors.Is(err, tt.want) {
 			t.Errorf("got %v, want %v", err, tt.want)
 		}
@@ -112,7 +112,7 @@ func TestAnArchiveThatCannotBeAskedIsNotMounted(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Mount("/no/such/directory", Options{Archives: archive.Set{good.Archive}, Cache: CacheOptions{Dir: t.TempDir()}}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Mount(t.Context(), "/no/such/directory", Options{Archives: archive.Set{good.Archive}, Cache: CacheOptions{Dir: t.TempDir()}}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -38,8 +38,10 @@ type CacheOptions struct {
 type Options struct {
 	// Archives are asked in this order.
 	Archives archive.Set
-	Cache    CacheOptions
-	OnError  OnError
+	// Known is what Ask found out about Archives; nil: Mount asks them.
+	Known   *Known
+	Cache   CacheOptions
+	OnError OnError
 	// Retry is how long Block asks again; 0 is 10 minutes.
 	Retry time.Duration
 	// Ahead is how many segments are fetched ahead behind one that is read in

@@ -105,6 +105,42 @@ func mountPoint(ctx context.Context, dir string, log *slog.Logger) (string, erro
 	return point, err
 }
 
+// moment is between two looks at what another process has.
+const moment = 100 * time.Millisecond
+
+// claim returns a directory, locked, on which an archive can be mounted. Others who
+// are about to mount there are waited for.
+func claim(ctx context.Context, point string, log *slog.Logger) (*os.File, error) {
+	for over := time.Now().Add(mountAnswer); ; within(moment, func() { <-ctx.Done() }) {
+		if _, err := mountPoint(ctx, point, log); err != nil {
+			return nil, err
+		}
+		dir, err := asked(mountAnswer, func() (*os.File, error) { return lockDirectory(point) })
+		switch {
+		case err == nil: // what was mounted before we had the lock
+			if _, err := mountPoint(ctx, point, log); err != nil {
+				return nil, errors.Join(err, dir.Close())
+			}
+			return dir, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(over):
+			return nil, fmt.Errorf("lock %s against others who mount there: %w", point, err)
+		}
+	}
+}
+
+func lockDirectory(point string) (*os.File, error) {
+	dir, err := os.Open(point)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
 func missing(err error, dir string) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return hint(fmt.Errorf("%s is not there", dir), "mkdir -p %s", dir)

@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"pitr/archive"
 	"pitr/fusefs"
 )
 
@@ -72,19 +71,19 @@ func (m mounting) serve(ctx context.Context, who herald) error {
 	if err := ownArchives(cfg.readFrom(), point); err != nil {
 		return err
 	}
-	o, err := m.options(ctx, cfg)
+	o, err := m.options(cfg)
 	if err != nil {
 		return err
 	}
 	if err := m.place(&o, point); err != nil {
 		return err
 	}
-	if point, err = mountPoint(ctx, point, m.call.log); err != nil {
+	if err := m.ask(ctx, &o); err != nil {
 		return err
 	}
 	server, err := m.mount(ctx, point, &o)
 	if err != nil {
-		return explained(err, o)
+		return err
 	}
 	if err := who.ready(); err != nil {
 		m.call.log.Warn("nobody could be told that it is mounted", "reason", err)
@@ -106,10 +105,10 @@ func seenAt(point string) mountEntry {
 // One that was taken out of sight while it was in use has it for longer, and then
 // a cache that nobody named is another one.
 func (m mounting) mount(ctx context.Context, point string, o *fusefs.Options) (*fusefs.Server, error) {
-	const moment, looks, most = 100 * time.Millisecond, 20, 8
+	const looks, most = 20, 8
 	first := o.Cache.Dir
 	for n := 1; ; {
-		server, err := fusefs.Mount(point, *o)
+		server, err := m.mountOn(ctx, point, *o)
 		switch {
 		case !errors.Is(err, fusefs.ErrCacheInUse) || ctx.Err() != nil:
 			return server, err
@@ -124,6 +123,21 @@ func (m mounting) mount(ctx context.Context, point string, o *fusefs.Options) (*
 		}
 		n++
 	}
+}
+
+// mountOn mounts on a directory that is free, and that no other pitr looks at until
+// it is not: two would be mounted one upon the other.
+func (m mounting) mountOn(ctx context.Context, point string, o fusefs.Options) (*fusefs.Server, error) {
+	lock, err := claim(ctx, point, m.call.log)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	server, err := fusefs.Mount(ctx, point, o)
+	if err != nil {
+		return nil, explained(err, o)
+	}
+	return server, nil
 }
 
 // attend waits for the end of a mount, and brings it about when a signal asks
@@ -189,8 +203,8 @@ func toldToEnd(cause error) bool {
 	return errors.Is(cause, interrupted(syscall.SIGTERM)) || errors.Is(cause, interrupted(syscall.SIGINT))
 }
 
-// options are what is mounted, and how. The archives are asked who they are.
-func (m mounting) options(ctx context.Context, cfg Config) (fusefs.Options, error) {
+// options are what is mounted, and how.
+func (m mounting) options(cfg Config) (fusefs.Options, error) {
 	o, err := m.flags.options()
 	if err != nil {
 		return o, err
@@ -201,14 +215,20 @@ func (m mounting) options(ctx context.Context, cfg Config) (fusefs.Options, erro
 	}
 	o.Archives = cfg.archives(cfg.readFrom(), cluster, m.call.log)
 	o.Source, o.Version, o.Log = m.source.shown(cfg), thisBuild().String(), m.call.log
-	if o.UID, o.GID, o.AllowOther, err = m.flags.owner(cfg.PGData); err != nil {
-		return o, err
-	}
-	segment, err := segmentOf(ctx, o.Archives)
-	if o.Cache.Bytes == 0 {
-		o.Cache.Bytes = max(cacheDefault, leastSegments*segment)
-	}
+	o.UID, o.GID, o.AllowOther, err = m.flags.owner(cfg.PGData)
 	return o, err
+}
+
+// ask asks the archives whose they are, once. If none can be asked there is nothing to
+// mount.
+func (m mounting) ask(ctx context.Context, o *fusefs.Options) (err error) {
+	if o.Known, err = fusefs.Ask(ctx, o.Archives, o.Log); err != nil {
+		return err
+	}
+	if o.Cache.Bytes == 0 {
+		o.Cache.Bytes = max(cacheDefault, leastSegments*o.Known.SegmentSize())
+	}
+	return nil
 }
 
 // dataDirectory is pgdata, where it is on this machine.
@@ -217,22 +237,6 @@ func (m mounting) dataDirectory(cfg Config) string {
 		return ""
 	}
 	return cfg.PGData
-}
-
-// segmentOf is the segment size of the first archive that tells it. If none can be
-// asked there is nothing to mount.
-func segmentOf(ctx context.Context, set archive.Set) (int64, error) {
-	var errs []error
-	for _, a := range set {
-		ctx, cancel := context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
-		is, err := a.ClusterOf(ctx)
-		cancel()
-		if err == nil {
-			return int64(is.SegmentSize), nil
-		}
-		errs = append(errs, err)
-	}
-	return 0, errors.Join(errs...)
 }
 
 // place chooses the cache's directory: one for each mount point, for two mounts
