@@ -353,6 +353,27 @@ func TestMountPointThatIsNone(t *testing.T) {
 	}
 }
 
+func TestMountPointIsOnesWhoMounts(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	mine, err := claim(t.Context(), dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := claim(ended, dir, log); !errors.Is(err, context.Canceled) {
+		t.Errorf("while another one mounts there: got %v", err)
+	}
+	if err := mine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mine, err = claim(ended, dir, log)
+	if err != nil {
+		t.Fatalf("after that: got %v", err)
+	}
+	_ = mine.Close()
+}
+
 func TestUmountOfWhatIsNoArchive(t *testing.T) {
 	all := mountsOf(t, table)
 	for dir, says := range map[string]string{
