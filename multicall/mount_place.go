@@ -161,12 +161,12 @@ func clearDead(ctx context.Context, point string, log *slog.Logger) error {
 		if !found || !m.isPitr() {
 			return nil
 		}
-		switch lifeOf(point) {
+		switch m.life() {
 		case alive:
 			return hint(fmt.Errorf("%s is mounted there already: %s", m.source, point), "pitr umount %s", point)
 		case silent:
 			return hint(fmt.Errorf("%s is mounted on %s and gives %w", m.source, point, errSilent),
-				"its daemon is stopped, or waits for the archive; pitr umount --lazy %s takes it away", point)
+				"%s", silentHint(m))
 		}
 		// Nobody can use a dead mount, so nobody loses anything by a lazy end of it.
 		if err := unmount(ctx, point, detach); err != nil {

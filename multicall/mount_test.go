@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -479,6 +480,34 @@ func TestManyUsersAreCounted(t *testing.T) {
 	if got, want := firstOf(append(users, "k", "l")), "a; b; c; d; e; f; g; h; i; j; and 2 more"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
+}
+
+func TestDaemonOfAMountIsNone(t *testing.T) {
+	if d, found := daemonOf(mountEntry{point: "/no/such/mount", device: "0:4294967295"}); found {
+		t.Errorf("got %+v", d)
+	}
+}
+
+func TestStoppedProcessIsSeen(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	dir := filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid))
+	if isStopped(dir) {
+		t.Error("it runs, and counts as stopped")
+	}
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if isStopped(dir) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("it is stopped, and does not count as that")
 }
 
 func TestServiceManagerIsTold(t *testing.T) {

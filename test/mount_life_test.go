@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -154,6 +155,53 @@ func mountSilent(t *testing.T, p *past) {
 	}
 	mend()
 	m.waitEnded()
+}
+
+// mountFrozen: a daemon is stopped while somebody waits for an archive that is away. Its
+// question was taken, so no signal ends the reader; the end of the mount does, or, where
+// only root could do that, the end of the daemon, which is named.
+func mountFrozen(t *testing.T, p *past) {
+	for name, command := range map[string]func(string, ...string) *exec.Cmd{"root": asRoot, "user": home.command} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := p.archives["tree"].copyFor(t)
+			m := startMount(t, command, mountConfig(t, a, p.backup))
+			check(t, os.Rename(a.dir, a.dir+".away"))
+			h := m.holder(`echo; exec cat "$M/wal/$1"`, p.middle)
+			eventually(t, "the reader waits", func() bool { return strings.Contains(string(readFile(t, m.log)), "readers wait") })
+			mend := hang(t, m.cmd.Process)
+			check(t, h.Process.Kill())
+			named := fmt.Sprintf("process %d (", m.cmd.Process.Pid)
+			r := run(command(home.pitr, "umount", m.dir))
+			if r.status != 1 || !strings.Contains(r.stderr, named) || !strings.Contains(r.stderr, "umount --lazy") || !isMounted(t, m.dir) {
+				t.Errorf("umount: want %q: %s", named, r)
+			}
+			r = run(command(home.pitr, "umount", "--lazy", m.dir))
+			if r.status != 0 || isMounted(t, m.dir) {
+				t.Errorf("umount --lazy: %s", r)
+			}
+			if os.Getuid() != 0 || name == "user" && strings.Contains(r.stderr, "kill -9") {
+				if !strings.Contains(r.stderr, named) {
+					t.Errorf("the daemon is not named: %s", r)
+				}
+				check(t, m.cmd.Process.Kill())
+				m.waitEnded()
+				defer m.killed()
+			} else {
+				defer func() { mend(); m.waitEnded() }()
+			}
+			gone := make(chan error, 1)
+			go func() { gone <- h.Wait() }()
+			select {
+			case err := <-gone:
+				if err == nil {
+					t.Error("the reader was given what is not there")
+				}
+			case <-time.After(patience):
+				t.Error("the reader hangs for ever")
+			}
+		})
+	}
 }
 
 // mountSignals: told to end, it unmounts and ends well, also while it is in use.

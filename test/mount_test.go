@@ -258,6 +258,7 @@ func TestMount(t *testing.T) {
 	t.Run("waited for", func(t *testing.T) { t.Parallel(); mountWaitedFor(t, p) })
 	t.Run("killed", func(t *testing.T) { t.Parallel(); mountKilled(t, p) })
 	t.Run("silent", func(t *testing.T) { t.Parallel(); mountSilent(t, p) })
+	t.Run("frozen", func(t *testing.T) { t.Parallel(); mountFrozen(t, p) })
 	t.Run("signals", func(t *testing.T) { t.Parallel(); mountSignals(t, p) })
 	t.Run("open files", func(t *testing.T) { t.Parallel(); mountOpenFiles(t, p) })
 	t.Run("fstab", func(t *testing.T) { t.Parallel(); mountByFstab(t, p) })
