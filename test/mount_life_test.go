@@ -1,7 +1,10 @@
 package test
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -360,6 +363,60 @@ func mountByFstab(t *testing.T, p *past) {
 		if r := run(asRoot("mount", tt.args...)); r.status != tt.status || !strings.Contains(r.stderr, tt.says) || isMounted(t, mounts[1]) {
 			t.Errorf("want status %d: %s", tt.status, r)
 		}
+	}
+}
+
+// mountByAutomount plays systemd's part for x-systemd.automount: whoever comes to the
+// directory waits until the helper has mounted there.
+func mountByAutomount(t *testing.T, p *past) {
+	if os.Getuid() != 0 {
+		t.Skip("an automount is root's: run the tests as root")
+	}
+	dir := newDirectory(t, "m")
+	mnt := filepath.Join(dir, "mnt")
+	check(t, os.Mkdir(mnt, 0o755))
+	asks, w, err := os.Pipe()
+	check(t, err)
+	defer asks.Close()
+	err = unix.Mount("test", mnt, "autofs", 0, fmt.Sprintf("fd=%d,pgrp=%d,minproto=5,maxproto=5,direct", w.Fd(), unix.Getpgrp()))
+	w.Close()
+	if errors.Is(err, syscall.ENODEV) {
+		t.Skip("this kernel has no autofs")
+	}
+	check(t, err)
+	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	control, err := os.Open(mnt)
+	check(t, err)
+	defer control.Close()
+
+	var came result
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cmd := asRoot("cmp", filepath.Join(mnt, "wal", p.middle), p.archives["flat"].stored(p.middle))
+		cmd.SysProcAttr.Setsid = true // a stranger to who mounts
+		came = run(cmd)
+	}()
+	packet := make([]byte, 304) // struct autofs_v5_packet: version, type, token, ...
+	_, err = io.ReadFull(asks, packet)
+	check(t, err)
+	r := run(asRoot(home.applet("mount.pitr"), mountConfig(t, p.archives["tree"], p.backup), mnt, "-o", "rw,cache="+filepath.Join(dir, "cache")))
+	answer := uint(0x9360) // AUTOFS_IOC_READY
+	if r.status != 0 {
+		t.Errorf("the helper: %s", r)
+		answer = 0x9361 // AUTOFS_IOC_FAIL
+	}
+	check(t, unix.IoctlSetInt(int(control.Fd()), answer, int(binary.NativeEndian.Uint32(packet[8:]))))
+	<-done
+	if came.status != 0 {
+		t.Errorf("who came there: %s", came)
+	}
+	if r.status == 0 {
+		pid := daemonOf(t, mnt)
+		if r := run(asRoot(home.pitr, "umount", mnt)); r.status != 0 {
+			t.Errorf("umount: %s", r)
+		}
+		waitGone(t, pid)
 	}
 }
 

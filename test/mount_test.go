@@ -262,6 +262,7 @@ func TestMount(t *testing.T) {
 	t.Run("signals", func(t *testing.T) { t.Parallel(); mountSignals(t, p) })
 	t.Run("open files", func(t *testing.T) { t.Parallel(); mountOpenFiles(t, p) })
 	t.Run("fstab", func(t *testing.T) { t.Parallel(); mountByFstab(t, p) })
+	t.Run("automount", func(t *testing.T) { t.Parallel(); mountByAutomount(t, p) })
 	t.Run("hints", func(t *testing.T) { t.Parallel(); mountHints(t, p) })
 	t.Run("namespaces", func(t *testing.T) { t.Parallel(); mountInNamespaces(t, p) })
 	t.Run("as an archive", func(t *testing.T) { t.Parallel(); mountAsArchive(t, p) })
