@@ -154,7 +154,12 @@ func (m mounting) attend(ctx context.Context, server *fusefs.Server, at mountEnt
 	who.stopping()
 	parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
 	defer cancel()
-	return errors.Join(err, server.Close(parting))
+	left := server.Close(parting)
+	if errors.Is(left, context.DeadlineExceeded) {
+		m.call.log.Warn("a question to an archive is left behind: it ends with this process", "dir", at.point)
+		left = nil
+	}
+	return errors.Join(err, left)
 }
 
 // withdraw unmounts because of a signal, whether the mount is in use or not: nothing
