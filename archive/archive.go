@@ -31,7 +31,9 @@ type Options struct {
 	// them.
 	ReadOnly error
 	// Verified says that the store has verified each file before it gives it away,
-	// as a mount of this archive does: a raw file counts as stored with a digest.
+	// as a mount of this archive does. It saves looking at the segment before for
+	// the record that crosses in from there, and WAL that ends inside a segment is
+	// as it was pushed. Damage that can be seen stays damage.
 	Verified bool
 	// CompressLevel is Zstandard's, 1 to 19; 0 is 1.
 	CompressLevel int

@@ -231,6 +231,19 @@ func TestVerifiedStoreNeedsNoLookAtTheSegmentBefore(t *testing.T) {
 	}
 }
 
+// Whoever has verified a file below may take other things for the end than we do.
+func TestVerifiedStoreDoesNotMakeDamageGood(t *testing.T) {
+	all := segments(1, 1, 2, 1)
+	torn, _ := recycled(t, all[1])
+	for _, gapIsEnd := range []bool{false, true} {
+		disk := archivetest.NewMemory()
+		push(t, newArchive(t, disk, forms[2], archive.Options{}), all...)
+		rewrite(t, disk, stored(forms[2], torn.name), func([]byte) []byte { return torn.content })
+		_, err := fetch(t.Context(), at(disk, archive.Options{Verified: true, GapIsEnd: gapIsEnd}), torn.name)
+		wantError(t, err, archive.ErrDamaged)
+	}
+}
+
 // digests hears what Fetch tells.
 type digests struct {
 	bytes.Buffer

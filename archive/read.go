@@ -108,9 +108,14 @@ func (v view) newChecker(ctx context.Context, name wal.Name, f Object) (*checker
 	return c, err
 }
 
-// vouches tells whether a digest is stored with each file, or something below has
-// seen to it: then it is as it was pushed, whatever it is.
-func (v view) vouches() bool { return v.id.Codec != None || v.opts.Verified }
+// digests tells whether a digest is stored with each file: then it is as it was
+// pushed, whatever it is.
+func (v view) digests() bool { return v.id.Codec != None }
+
+// vouches tells whether a digest does so, or something below that has verified the
+// file. That one may have been told otherwise what damage is: it counts no further
+// than for what cannot be seen here.
+func (v view) vouches() bool { return v.digests() || v.opts.Verified }
 
 func hasRecords(name wal.Name) bool {
 	return name.Kind() == wal.KindSegment || name.Kind() == wal.KindPartial
@@ -159,11 +164,11 @@ func (c *checker) judge(ctx context.Context, w wal.Walk) error {
 		return nil
 	case v.settled:
 		return fmt.Errorf("%w: its WAL stops at %s: %s", ErrUnsettled, w.End, w.Reason)
-	case c.name.Kind() == wal.KindPartial && (w.Status == wal.Ended || v.vouches()):
+	case c.name.Kind() == wal.KindPartial && (w.Status == wal.Ended || v.digests()):
 		return nil // it ends so by nature
 	case c.name.Kind() == wal.KindPartial:
 		return c.judgePartial(ctx, w)
-	case w.Status == wal.Damaged && !v.vouches():
+	case w.Status == wal.Damaged && !v.digests():
 		return c.damage(w)
 	}
 	later, err := v.laterThan(ctx, c.name)
