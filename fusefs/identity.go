@@ -40,7 +40,7 @@ func whose(ctx context.Context, o Options) (known, error) {
 		}
 		k.identities[i] = id
 		if k.key == "" {
-			k.cluster, k.key = c, keyOf(a, id)
+			k.cluster, k.key = c, keyOf(a, c, id)
 		}
 	}
 	if len(doubts) == len(o.Archives) {
@@ -68,11 +68,11 @@ func ask(ctx context.Context, a *archive.Archive) (archive.Cluster, archive.Iden
 
 // keyOf names the directory of an archive in the cache: its id, or, of one without,
 // what its place and its cluster come to.
-func keyOf(a *archive.Archive, id archive.Identity) string {
+func keyOf(a *archive.Archive, c archive.Cluster, id archive.Identity) string {
 	if id.ID != "" {
 		return id.ID
 	}
-	sum := sha256.Sum256([]byte(a.Name()))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d %d", a.Name(), c.SystemID, c.Major, c.SegmentSize))
 	return fmt.Sprintf("%x", sum[:keyLength/2])
 }
 

@@ -123,7 +123,7 @@ func TestWhatIsInTheCacheNeedsNoArchive(t *testing.T) {
 	wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
 	wantContent(t, m.path(a.names[1]), a.files[a.names[1]])
 	for _, ahead := range a.names[2:4] {
-		waitFor(t, func() bool { _, ok := m.tree.source.cache.knows(parsedName(t, ahead)); return ok })
+		waitFor(t, func() bool { return m.tree.source.cache.has(parsedName(t, ahead)) })
 	}
 	h.set(cut)
 	wantContent(t, m.path(a.names[2]), a.files[a.names[2]])
