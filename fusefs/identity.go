@@ -49,7 +49,7 @@ func Ask(ctx context.Context, set archive.Set, log *slog.Logger) (*Known, error)
 		}
 		k.identities[i] = r.id
 		if k.key == "" {
-			k.cluster, k.key = r.cluster, keyOf(set[i], r.id)
+			k.cluster, k.key = r.cluster, keyOf(set[i], r.cluster, r.id)
 		}
 	}
 	switch {
@@ -112,11 +112,11 @@ func ask(ctx context.Context, a *archive.Archive) (r reply) {
 
 // keyOf names the directory of an archive in the cache: its id, or, of one without,
 // what its place and its cluster come to.
-func keyOf(a *archive.Archive, id archive.Identity) string {
+func keyOf(a *archive.Archive, c archive.Cluster, id archive.Identity) string {
 	if id.ID != "" {
 		return id.ID
 	}
-	sum := sha256.Sum256([]byte(a.Name()))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d %d", a.Name(), c.SystemID, c.Major, c.SegmentSize))
 	return fmt.Sprintf("%x", sum[:keyLength/2])
 }
 

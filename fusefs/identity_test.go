@@ -15,8 +15,8 @@ import (
 	"pitr/archive/archivetest"
 )
 
-// silence is an archive whose host does not answer.
-func silence(name string) *archive.Archive {
+// mute is an archive whose host does not answer.
+func mute(name string) *archive.Archive {
 	h := &hooked{FS: archivetest.NewMemory()}
 	h.set(func(ctx context.Context, _, _ string) error { <-ctx.Done(); return ctx.Err() })
 	return archive.New(name, store(h), archive.Options{})
@@ -31,8 +31,8 @@ func TestArchivesAreAskedAtTheSameTime(t *testing.T) {
 		says  string
 	}{
 		"all answer": {archive.Set{good.Archive, good.Archive}, 0, ""},
-		"one does":   {archive.Set{silence("a"), silence("b"), good.Archive}, lateTime, ""},
-		"none does":  {archive.Set{silence("a"), silence("b")}, askingTime, "no answer within 30s: archive a: "},
+		"one does":   {archive.Set{mute("a"), mute("b"), good.Archive}, lateTime, ""},
+		"none does":  {archive.Set{mute("a"), mute("b")}, askingTime, "no answer within 30s: archive a: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestASignalEndsAMountThatIsBeingMade(t *testing.T) {
 		ctx, end := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { end(told) })
 		begin := time.Now()
-		if _, err := Ask(ctx, archive.Set{silence("a")}, slog.New(slog.DiscardHandler)); !errors.Is(err, told) || time.Since(begin) != time.Second {
+		if _, err := Ask(ctx, archive.Set{mute("a")}, slog.New(slog.DiscardHandler)); !errors.Is(err, told) || time.Since(begin) != time.Second {
 			t.Errorf("got %v after %s", err, time.Since(begin))
 		}
 	})
