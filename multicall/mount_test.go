@@ -17,6 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"pitr/archive"
+	"pitr/archive/files"
+	"pitr/archive/local"
 	"pitr/fusefs"
 )
 
@@ -570,6 +573,28 @@ func TestMountHints(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", name, got[i], want)
 			}
 		}
+	}
+}
+
+// Who can write to the cache decides what PostgreSQL replays.
+func TestMountWithACacheOfEverybodysIsRefused(t *testing.T) {
+	place, cache := t.TempDir(), filepath.Join(t.TempDir(), "cache")
+	store := files.NewStore(local.New(place), local.Writer())
+	id := archive.Identity{SystemID: 5, Major: 15, SegmentSize: 1 << 20, Layout: archive.Tree, Codec: archive.Zstd, CreatedBy: "test"}
+	if _, err := archive.Init(t.Context(), store, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(cache, 0o700), os.Chmod(cache, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	m := mounting{call: &call{log: slog.New(slog.DiscardHandler)}}
+	o := fusefs.Options{Archives: archive.Set{archive.New("a", store, archive.Options{})}, Cache: fusefs.CacheOptions{Dir: cache}, Log: m.call.log}
+	if err := m.ask(t.Context(), &o); err != nil || o.Cache.Bytes != cacheDefault {
+		t.Fatalf("got a cache of %d bytes, %v", o.Cache.Bytes, err)
+	}
+	_, err := m.mountOn(t.Context(), t.TempDir(), o)
+	if !errors.Is(err, fusefs.ErrCacheUnsafe) || len(hintsOf(err)) != 1 || !strings.Contains(hintsOf(err)[0], "--cache-dir") {
+		t.Errorf("got %v, %q", err, hintsOf(err))
 	}
 }
 
