@@ -243,12 +243,12 @@ func mountOpenFiles(t *testing.T, p *past) {
 		t.Helper()
 		m.want(`cmp $M/wal/$1 "$2"`, name, a.stored(name))
 	}
-	read(p.segments[0])
+	read(p.segments[1]) // of the first one nothing proves yet that it will stay good
 
 	// sshd away: a reader waits, and goes on when it is back.
 	mend := a.route.stop()
-	h := m.holder(`exec 7<"$2"; echo; exec cmp $M/wal/$1 - <&7`, p.segments[1], a.stored(p.segments[1]))
-	read(p.segments[0]) // what was fetched needs no sshd
+	h := m.holder(`exec 7<"$2"; echo; exec cmp $M/wal/$1 - <&7`, p.segments[0], a.stored(p.segments[0]))
+	read(p.segments[1]) // what was fetched needs no sshd
 	mend()
 	if err := h.Wait(); err != nil {
 		t.Errorf("the reader that waited for sshd: %v", err)
@@ -431,7 +431,7 @@ func mountHints(t *testing.T, p *past) {
 		t.Skip("what is missing has to be taken away: run the tests as root")
 	}
 	dir := newDirectory(t, "m")
-	mnt, cache := filepath.Join(dir, "mnt"), filepath.Join(dir, "cache")
+	mnt := filepath.Join(dir, "mnt")
 	check(t, os.Mkdir(mnt, 0o755))
 	check(t, home.give(mnt))
 	config := mountConfig(t, p.archives["tree"], p.backup)
@@ -443,7 +443,7 @@ func mountHints(t *testing.T, p *past) {
 		"a user without fusermount3": {`mount --bind /dev/null /usr/bin/fusermount3; ` + asUser, "install fuse3"},
 		"a user for others":          {`mount --bind /dev/null /etc/fuse.conf; ` + strings.Replace(asUser, "mount -C", "mount --allow-other -C", 1), "user_allow_other"},
 	} {
-		cmd := asRoot("unshare", "-m", "bash", "-c", strings.ReplaceAll(tt.script, "$UID_", fmt.Sprint(userID())), home.pitr, mnt, config, cache)
+		cmd := asRoot("unshare", "-m", "bash", "-c", strings.ReplaceAll(tt.script, "$UID_", fmt.Sprint(userID())), home.pitr, mnt, config, filepath.Join(dir, name))
 		r := run(cmd)
 		if r.status != 1 || !strings.Contains(r.stderr, "HINT: ") || !strings.Contains(r.stderr, tt.says) {
 			t.Errorf("%s: want %q: %s", name, tt.says, r)
@@ -467,6 +467,7 @@ func mountInNamespaces(t *testing.T, p *past) {
 		return
 	}
 	// Without a daemon left behind the namespace ends with its first process.
+	args[len(args)-1] += " of root's" // nobody else's is believed
 	const first = `exec "$1" mount -C "$2" --cache-dir "$6" "$3"`
 	cmd := asRoot("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", first, "bash"}, args...)...)
 	check(t, cmd.Start())
