@@ -60,6 +60,9 @@ func (s Set) FetchAhead(ctx context.Context, name wal.Name, patience time.Durati
 			s[:i].sayWhyNot(ctx, name, patience, failed, a)
 			return a.name, nil
 		}
+		if errors.Is(err, ErrPlace) {
+			return "", err
+		}
 		failed = append(failed, err)
 		if ctx.Err() != nil {
 			break
@@ -96,14 +99,4 @@ func JoinVerdicts(each []error) error {
 		return each[0]
 	}
 	return verdicts{errors.Join(each...), each}
-}
-
-// crosses tells whether a record crosses into a raw segment.
-func (v view) crosses(f Object) bool {
-	head := make([]byte, wal.HeaderLen)
-	if n, _ := f.ReadAt(head, 0); n < len(head) {
-		return true
-	}
-	header, err := wal.ParsePageHeader(head)
-	return err != nil || header.RemainingLen > 0
 }

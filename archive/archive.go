@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -31,7 +30,10 @@ type Options struct {
 	// them.
 	ReadOnly error
 	// Verified says that the store has verified each file before it gives it away,
-	// as a mount of this archive does: a raw file counts as stored with a digest.
+	// as a mount of this archive does. It saves looking at the segment before for
+	// the record that crosses in from there, and WAL that ends inside a segment is
+	// as it was pushed. Damage that can be seen stays damage. FetchAhead looks at it
+	// all the same: nobody says here what could not be verified below yet.
 	Verified bool
 	// CompressLevel is Zstandard's, 1 to 19; 0 is 1.
 	CompressLevel int
@@ -92,9 +94,8 @@ type view struct {
 	watch io.Writer
 	// settled: nothing may be delivered that later WAL could make wrong.
 	settled bool
-	// digested hears the digest of every file that was decoded and has it, or
-	// is nil.
-	digested func(wal.Name, [sha256.Size]byte)
+	// listener hears of the file what whoever takes it wants to know.
+	listener listener
 	// before is what the marker said when the archive was opened; nil if nobody asked.
 	before *marker
 	// early is the file to be pushed, as it is being encoded already, or nil.

@@ -270,3 +270,44 @@ func TestUndersizedFileIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// warned hears that what it takes is good for now only.
+type warned struct {
+	bytes.Buffer
+	reasons []string
+}
+
+func (w *warned) Provisional(reason string) { w.reasons = append(w.reasons, reason) }
+
+// What later WAL, or the segment before, could prove wrong is told of, so that nobody
+// keeps it. Verified below or not: FetchAhead takes nobody's word for that.
+func TestFetchTellsWhatIsGoodForNowOnly(t *testing.T) {
+	all := segments(1, 0x10, 3, 7)
+	one := crossing(t, all[1])
+	ends, _ := unfinished(t, all[2])
+	for _, f := range forms {
+		disk := archivetest.NewMemory()
+		push(t, newArchive(t, disk, f, archive.Options{}), all[1], all[2])
+		isRaw := f.codec == archive.None
+		check := func(name wal.Name, provisional bool) {
+			t.Helper()
+			var got warned
+			a := at(disk, archive.Options{GapIsEnd: true})
+			err := a.Fetch(t.Context(), name, patience, func(write func(io.Writer) error) error { return write(&got) })
+			if err != nil || (len(got.reasons) > 0) != provisional {
+				t.Errorf("%v, %s: told %q, error %v, want it told: %v", f, name, got.reasons, err, provisional)
+			}
+			_, err = archive.Set{at(disk, archive.Options{Verified: true})}.FetchAhead(t.Context(), name, patience, into(new(bytes.Buffer)))
+			if errors.Is(err, archive.ErrUnsettled) != provisional {
+				t.Errorf("%v, %s, ahead: got %v, want it not settled: %v", f, name, err, provisional)
+			}
+		}
+		check(one.name, isRaw)
+		check(all[2].name, false)
+		push(t, at(disk, archive.Options{}), all[0])
+		check(one.name, false)
+		drop(t, disk, stored(f, ends.name))
+		storeAs(t, disk, f, ends)
+		check(ends.name, true)
+	}
+}

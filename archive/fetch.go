@@ -25,7 +25,9 @@ func (a *Archive) Fetch(ctx context.Context, name wal.Name, patience time.Durati
 	ctx, watch := watchStall(ctx, patience)
 	defer watch.stop()
 	err := within(ctx, func(ctx context.Context) error { return a.fetch(ctx, name, watch, deliver) })
-	a.report(err)
+	if !errors.Is(err, ErrPlace) {
+		a.report(err)
+	}
 	if err != nil {
 		return a.named(fmt.Errorf("%s: %w", name, err))
 	}
@@ -57,14 +59,41 @@ func (a *Archive) fetch(ctx context.Context, name wal.Name, watch io.Writer, del
 
 // deliver hands out an open file, verified.
 func (v view) deliver(ctx context.Context, name wal.Name, f Object, deliver Deliver) error {
-	return deliver(func(w io.Writer) error {
-		v.digested = digestTo(w, name)
-		if err := v.verified(ctx, name, f, w); err != nil {
-			return err
+	var ours error // what came of the archive's part in it
+	err := deliver(func(w io.Writer) error {
+		v.listener = listener{name, w}
+		if ours = v.verified(ctx, name, f, place{w}); ours == nil {
+			// A call that was left behind must not deliver any more.
+			ours = context.Cause(ctx)
 		}
-		// A call that was left behind must not deliver any more.
-		return context.Cause(ctx)
+		return ours
 	})
+	if err != nil && ours == nil {
+		return placeError{err}
+	}
+	return err
+}
+
+// ErrPlace: the file could not be written where it was to go. That is nothing against
+// the archive, and another one would not help.
+var ErrPlace = errors.New("no place for it")
+
+// placeError is such an error, in its own words.
+type placeError struct{ error }
+
+func (e placeError) Is(err error) bool { return err == ErrPlace }
+
+func (e placeError) Unwrap() error { return e.error }
+
+// place tells the errors of where a file goes from those of where it comes from.
+type place struct{ io.Writer }
+
+func (p place) Write(b []byte) (int, error) {
+	n, err := p.Writer.Write(b)
+	if err != nil {
+		err = placeError{err}
+	}
+	return n, err
 }
 
 // errAppeared says that a file is listed which a moment ago was not there: it
@@ -224,6 +253,9 @@ func (s Set) Fetch(ctx context.Context, name wal.Name, patience time.Duration, d
 		if err == nil {
 			failed.warn(a, name)
 			return a.name, nil
+		}
+		if errors.Is(err, ErrPlace) {
+			return "", err
 		}
 		failed = append(failed, err)
 		if ctx.Err() != nil {

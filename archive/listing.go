@@ -64,7 +64,7 @@ func (v view) told(e Entry) Found {
 	if err != nil || !info.Mode().IsRegular() {
 		return Found{}
 	}
-	found := Found{Size: info.Size(), ModTime: info.ModTime()}
+	found := Found{Size: info.Size(), ModTime: info.ModTime(), Stored: info.Size(), Archive: v.name}
 	if v.id.Codec == Zstd {
 		found.Size = int64(v.id.SegmentSize)
 	}

@@ -18,6 +18,10 @@ type Found struct {
 	Size int64
 	// ModTime is when it was stored.
 	ModTime time.Time
+	// Stored is the size of the stored form, and Archive the name of the archive
+	// that has it. Where these and the time are the same, so is the file.
+	Stored  int64
+	Archive string
 }
 
 // Stat looks for a file by its name, and lists nothing that grows with the
@@ -58,7 +62,7 @@ func (a *Archive) look(ctx context.Context, name wal.Name) (Found, error) {
 	if err == nil && hasRecords(name) {
 		v.held.saw(v.id)
 	}
-	return Found{Size: size, ModTime: info.ModTime()}, err
+	return Found{Size: size, ModTime: info.ModTime(), Stored: info.Size(), Archive: a.name}, err
 }
 
 // rawSize tells the raw size of a stored file. Of a segment that is compressed it

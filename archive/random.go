@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,15 +14,18 @@ import (
 )
 
 // Random reads parts of one segment, each verified before it is returned. It takes
-// each part from the first archive that has a good copy of it. Goroutines may
-// share it.
+// each part from the first archive that has a good copy of it; a copy is good only if
+// all of it is the same as that which was opened first. Goroutines may share it.
 type Random struct {
 	name wal.Name
 	ctx  context.Context // of everything that is open
 	set  Set
 
-	mu   sync.Mutex // guards open
-	open []*copyOf  // by archive; nil until it is needed
+	mu     sync.Mutex // guards the rest
+	open   []*copyOf  // by archive; nil until it is needed
+	digest codec.Digest
+	uses   int // parts being read, by calls that were left behind too
+	closed bool
 }
 
 // copyOf is a segment open in one archive.
@@ -66,8 +70,30 @@ func (r *Random) copyIn(a *Archive) (*copyOf, error) {
 	if r.open[i] != nil { // somebody else was faster
 		return r.open[i], c.file.Close()
 	}
+	digest := c.reader.Digest()
+	switch {
+	case r.closed:
+		err = errRandomClosed
+	case r.digest == codec.Digest{}:
+		r.digest = digest
+	case r.digest != digest:
+		err = a.named(fmt.Errorf("%s: %w: it has other content than the copy that was opened first", r.name, ErrDamaged))
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.file.Close())
+	}
 	r.open[i] = c
 	return c, nil
+}
+
+// errRandomClosed is what a call gets that was left behind.
+var errRandomClosed = errors.New("it was closed meanwhile")
+
+// SHA256 is that of the whole file, as it was stored.
+func (r *Random) SHA256() [sha256.Size]byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.digest.SHA256
 }
 
 func (a *Archive) openAt(ctx context.Context, name wal.Name) (*copyOf, error) {
@@ -140,7 +166,11 @@ func (r *Random) Begin(off int64) int64 {
 func (r *Random) PartAt(ctx context.Context, off int64) (Part, error) {
 	return first(ctx, r.set, func(ctx context.Context, a *Archive) (p Part, err error) {
 		got := make(chan Part, 1)
+		if !r.enter() {
+			return Part{}, errRandomClosed
+		}
 		err = within(ctx, func(context.Context) error {
+			defer r.leave()
 			part, err := r.partIn(a, off)
 			got <- part
 			return err
@@ -169,10 +199,37 @@ func (r *Random) partIn(a *Archive, off int64) (Part, error) {
 	return Part{f.Offset, raw}, nil
 }
 
-// Close gives up what is open. Nothing may be under way.
+// enter notes that a part is being read; false after Close.
+func (r *Random) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.uses++
+	}
+	return !r.closed
+}
+
+func (r *Random) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.uses--; r.closed && r.uses == 0 {
+		_ = r.closeAll() // it was only read, and nobody is there to be told
+	}
+}
+
+// Close gives up what is open. What a call reads that was left behind is given up
+// when that ends.
 func (r *Random) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.closed = true; r.uses > 0 {
+		return nil
+	}
+	return r.closeAll()
+}
+
+// closeAll closes every copy. mu is held.
+func (r *Random) closeAll() error {
 	var err error
 	for i, c := range r.open {
 		if c != nil {

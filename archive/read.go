@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -52,7 +53,7 @@ func (v view) contents(ctx context.Context, name wal.Name, f Object, w io.Writer
 		if err := v.mayHave(name, f.Size()); err != nil {
 			return err
 		}
-		return copyRaw(ctx, w, exactly(f, f.Size()))
+		return v.copyDigested(ctx, name, f, w)
 	}
 	r, err := codec.NewReader(f, f.Size())
 	if err == nil {
@@ -65,10 +66,23 @@ func (v view) contents(ctx context.Context, name wal.Name, f Object, w io.Writer
 	default:
 		err = r.Decode(ctx, w)
 	}
-	if err == nil && v.digested != nil {
-		v.digested(name, r.Digest().SHA256)
+	if err == nil {
+		v.listener.digested(name, r.Digest().SHA256)
 	}
 	return asDamage(err)
+}
+
+// copyDigested copies a raw file, and computes its digest where that is of use.
+func (v view) copyDigested(ctx context.Context, name wal.Name, f Object, w io.Writer) error {
+	if !v.listener.wantsDigest(name) {
+		return copyRaw(ctx, w, exactly(f, f.Size()))
+	}
+	h := sha256.New()
+	if err := copyRaw(ctx, io.MultiWriter(w, h), exactly(f, f.Size())); err != nil {
+		return err
+	}
+	v.listener.digested(name, [sha256.Size]byte(h.Sum(nil)))
+	return nil
 }
 
 // mayHave tells whether a file can have so many raw bytes.
@@ -97,20 +111,25 @@ type checker struct {
 // segment is verified.
 func (v view) newChecker(ctx context.Context, name wal.Name, f Object) (*checker, error) {
 	c := &checker{view: v, name: name, walker: newWalkerFor(name, v.id.SegmentSize)}
-	if v.vouches() || !hasRecords(name) {
+	if v.digests() || !hasRecords(name) || v.opts.Verified && !v.settled {
 		return c, nil
 	}
-	var err error
-	c.walker.opts.Tail, err = v.tailBefore(ctx, name, f)
-	if err == nil && v.settled && c.walker.opts.Tail == nil && v.crosses(f) {
-		err = fmt.Errorf("%w: the record that crosses into it cannot be verified without the segment before", ErrUnsettled)
+	tail, crosses, err := v.tailBefore(ctx, name, f)
+	if err == nil && crosses && tail == nil {
+		err = v.provisional("the record that crosses into it cannot be verified without the segment before")
 	}
+	c.walker.opts.Tail = tail
 	return c, err
 }
 
-// vouches tells whether a digest is stored with each file, or something below has
-// seen to it: then it is as it was pushed, whatever it is.
-func (v view) vouches() bool { return v.id.Codec != None || v.opts.Verified }
+// digests tells whether a digest is stored with each file: then it is as it was
+// pushed, whatever it is.
+func (v view) digests() bool { return v.id.Codec != None }
+
+// vouches tells whether a digest does so, or something below that has verified the
+// file. That one may have been told otherwise what damage is: it counts no further
+// than for what cannot be seen here.
+func (v view) vouches() bool { return v.digests() || v.opts.Verified }
 
 func hasRecords(name wal.Name) bool {
 	return name.Kind() == wal.KindSegment || name.Kind() == wal.KindPartial
@@ -154,16 +173,18 @@ func (c *checker) finish(ctx context.Context) error {
 // a segment only if nothing later is known.
 func (c *checker) judge(ctx context.Context, w wal.Walk) error {
 	v := c.view
-	switch {
-	case w.Status == wal.Complete:
+	if w.Status == wal.Complete {
 		return nil
-	case v.settled:
-		return fmt.Errorf("%w: its WAL stops at %s: %s", ErrUnsettled, w.End, w.Reason)
-	case c.name.Kind() == wal.KindPartial && (w.Status == wal.Ended || v.vouches()):
+	}
+	if err := v.provisional(fmt.Sprintf("its WAL stops at %s: %s", w.End, w.Reason)); err != nil {
+		return err
+	}
+	switch {
+	case c.name.Kind() == wal.KindPartial && (w.Status == wal.Ended || v.digests()):
 		return nil // it ends so by nature
 	case c.name.Kind() == wal.KindPartial:
 		return c.judgePartial(ctx, w)
-	case w.Status == wal.Damaged && !v.vouches():
+	case w.Status == wal.Damaged && !v.digests():
 		return c.damage(w)
 	}
 	later, err := v.laterThan(ctx, c.name)
@@ -229,17 +250,21 @@ func (v view) laterThan(ctx context.Context, name wal.Name) (string, error) {
 // the segments before it, so that its checksum can be verified. nil where
 // nothing crosses, or where those segments are not there: then the part of
 // the record in this segment stays unverified. That one is there and cannot be
-// read is an error: it must not make a check weaker.
-func (v view) tailBefore(ctx context.Context, name wal.Name, f Object) (*wal.Tail, error) {
+// read is an error: it must not make a check weaker. crosses is whether anything may
+// cross.
+func (v view) tailBefore(ctx context.Context, name wal.Name, f Object) (tail *wal.Tail, crosses bool, err error) {
 	head := make([]byte, wal.HeaderLen)
 	if n, err := f.ReadAt(head, 0); n < len(head) {
-		return nil, damagedOr(err)
+		return nil, true, damagedOr(err)
 	}
 	header, err := wal.ParsePageHeader(head)
-	if err != nil || header.RemainingLen == 0 {
-		return nil, nil
+	if err != nil {
+		return nil, true, nil // told when the whole of it is looked at
 	}
-	return v.tailInto(ctx, name, longestCrossing)
+	if header.RemainingLen > 0 {
+		tail, err = v.tailInto(ctx, name, longestCrossing)
+	}
+	return tail, header.RemainingLen > 0, err
 }
 
 // damagedOr is an error of reading, or that there was nothing to read.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -80,5 +81,39 @@ func TestArchiveThatWasNotAskedMakesAbsenceUnproven(t *testing.T) {
 	}
 	if err == nil || errors.Is(err, archive.ErrAbsent) {
 		t.Errorf("got %v, want a doubt", err)
+	}
+}
+
+// full is a place that takes no byte.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errIO }
+
+// That the file cannot be written where it was to go is not the archives' fault.
+func TestAPlaceThatTakesNothingIsNothingAgainstTheArchives(t *testing.T) {
+	one := segments(1, 0x10, 1, 1)[0]
+	for _, f := range forms {
+		var asked, reported int
+		var set archive.Set
+		for range 2 {
+			disk := archivetest.NewMemory()
+			push(t, newArchive(t, disk, f, archive.Options{}), one)
+			set = append(set, at(disk, archive.Options{Report: func(error) { reported++ }}))
+		}
+		for what, deliver := range map[string]archive.Deliver{
+			"no room":           func(write func(io.Writer) error) error { asked++; return write(full{}) },
+			"no file":           func(func(io.Writer) error) error { asked++; return errIO },
+			"it cannot be kept": func(write func(io.Writer) error) error { asked++; return errors.Join(write(io.Discard), errIO) },
+		} {
+			asked = 0
+			_, err := set.Fetch(t.Context(), one.name, patience, deliver)
+			if !errors.Is(err, archive.ErrPlace) || !errors.Is(err, errIO) || asked != 1 || reported != 0 {
+				t.Errorf("%v, %s: got %v, %d archives asked, %d reported", f, what, err, asked, reported)
+			}
+			asked = 0
+			if _, err = set.FetchAhead(t.Context(), one.name, patience, deliver); !errors.Is(err, archive.ErrPlace) || asked != 1 {
+				t.Errorf("%v, %s, ahead: got %v, %d archives asked", f, what, err, asked)
+			}
+		}
 	}
 }

@@ -113,23 +113,47 @@ func (v view) clusterIn(ctx context.Context, n wal.Name) (Cluster, error) {
 	return Cluster{h.SystemID, major, h.SegmentSize}, err
 }
 
-// Digested is a writer that Fetch tells the SHA-256 of what it wrote, where that was
-// computed anyway: of a compressed file.
+// Digested is a writer that Fetch tells the SHA-256 of what it wrote.
 type Digested interface {
 	io.Writer
 	Digested(sum [sha256.Size]byte)
 }
 
-// digestTo returns what tells a writer the digest of a file, and of no other that
-// must be read to verify it; nil if it does not want to know.
-func digestTo(w io.Writer, file wal.Name) func(wal.Name, [sha256.Size]byte) {
-	d, ok := w.(Digested)
-	if !ok {
-		return nil
+// Provisional is a writer that Fetch tells if what it wrote is good only for as long
+// as nothing more is archived: then it must not be kept for later. It is told before
+// Fetch says that the file is verified. FetchAhead calls that ErrUnsettled.
+type Provisional interface {
+	io.Writer
+	Provisional(reason string)
+}
+
+// listener is who takes a file. He is told nothing of another one that must be read to
+// verify it.
+type listener struct {
+	file wal.Name
+	w    io.Writer
+}
+
+// wantsDigest tells whether the digest of a file is of use.
+func (l listener) wantsDigest(n wal.Name) bool {
+	_, ok := l.w.(Digested)
+	return ok && n == l.file
+}
+
+func (l listener) digested(n wal.Name, sum [sha256.Size]byte) {
+	if l.wantsDigest(n) {
+		l.w.(Digested).Digested(sum)
 	}
-	return func(n wal.Name, sum [sha256.Size]byte) {
-		if n == file {
-			d.Digested(sum)
-		}
+}
+
+// provisional notes that a file is good for now only; it is an error where nobody has
+// asked for it yet.
+func (v view) provisional(reason string) error {
+	if v.settled {
+		return fmt.Errorf("%w: %s", ErrUnsettled, reason)
 	}
+	if p, ok := v.listener.w.(Provisional); ok {
+		p.Provisional(reason)
+	}
+	return nil
 }

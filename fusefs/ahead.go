@@ -69,23 +69,26 @@ func (s *source) readAhead(name wal.Name, size wal.SegmentSize) {
 		if s.ahead.known(next) {
 			return // nor will what comes after it be
 		}
-		if _, ok := s.cache.knows(next); ok {
-			continue
+		if !s.cache.has(next) {
+			s.aheads.begin(next, func(context.Context) (struct{}, error) { return struct{}{}, s.aheadOf(next) })
 		}
-		s.contents.begin(next, func(ctx context.Context) (*entry, error) { return s.aheadOf(ctx, next) })
 	}
 }
 
 // aheadOf fetches a segment that nobody has asked for, if it is there. Looking first
 // is cheap; a fetch of what is not there is not.
-func (s *source) aheadOf(ctx context.Context, name wal.Name) (*entry, error) {
-	looking, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	found, err := s.Archives.Stat(looking, name)
+func (s *source) aheadOf(name wal.Name) error {
+	at := time.Now()
+	seen, err := s.ask(nil, nil, name)
 	if err != nil {
 		s.ahead.notThere(name)
-		return nil, fmt.Errorf("reading ahead: %w", err)
+		return fmt.Errorf("reading ahead: %w", err)
 	}
 	s.health.ahead.Add(1)
-	return s.whole(ctx, name, found)
+	_, err = s.contents.do(nil, storedFile{name, seen.stamp}, s.getWhole(name, seen), nil)
+	if err != nil {
+		return fmt.Errorf("reading ahead: %w", err)
+	}
+	s.sights.put(name, lately{seen, at, true})
+	return nil
 }

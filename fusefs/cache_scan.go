@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"pitr/archive/wal"
@@ -19,20 +20,28 @@ import (
 const tempPrefix = ".tmp-"
 
 // fileName is what a file is called in the cache.
-func fileName(name wal.Name, sum [sha256.Size]byte) string { return fmt.Sprintf("%s.%x", name, sum) }
+func fileName(name wal.Name, sum [sha256.Size]byte, s stamp) string {
+	return fmt.Sprintf("%s.%x.%016x", name, sum, uint64(s))
+}
 
-// parseFileName is its reverse.
-func parseFileName(base string) (name wal.Name, sum [sha256.Size]byte, ok bool) {
-	at := len(base) - 2*sha256.Size - 1
-	if at < 0 || base[at] != '.' || strings.ToLower(base[at:]) != base[at:] {
-		return name, sum, false
+// parseFileName is its reverse: an entry without all that a file's name does not tell.
+func parseFileName(base string) (*entry, bool) {
+	parts := strings.Split(base, ".")
+	if len(parts) < 3 {
+		return nil, false
 	}
-	name, err := wal.ParseName(base[:at])
+	last := len(parts) - 2
+	name, err := wal.ParseName(strings.Join(parts[:last], "."))
 	if err != nil {
-		return name, sum, false
+		return nil, false
 	}
-	_, err = hex.Decode(sum[:], []byte(base[at+1:]))
-	return name, sum, err == nil
+	sum, err := hex.DecodeString(parts[last])
+	if err != nil || len(sum) != sha256.Size {
+		return nil, false
+	}
+	s, err := strconv.ParseUint(parts[last+1], 16, 64)
+	e := &entry{name: name, sum: [sha256.Size]byte(sum), stamps: []stamp{stamp(s)}}
+	return e, err == nil && base == fileName(name, e.sum, stamp(s))
 }
 
 // openCache takes possession of a cache directory. What is there counts for the
@@ -49,7 +58,9 @@ func openCache(o CacheOptions, key string) (*cache, error) {
 	if err := c.scan(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache %s: %w", c.root, err), c.close())
 	}
+	c.mu.Lock()
 	c.shrink(c.limit)
+	c.unlock()
 	return c, nil
 }
 
@@ -79,6 +90,8 @@ func (c *cache) scan() error {
 		}
 		all = append(all, found...)
 	}
+	c.mu.Lock()
+	defer c.unlock()
 	slices.SortFunc(all, func(a, b *entry) int { return a.time.Compare(b.time) })
 	for _, s := range all {
 		if old := c.kept[s.name]; old != nil && s.name != (wal.Name{}) {
@@ -103,7 +116,7 @@ func (c *cache) scanDirectory(dir string) (found []*entry, err error) {
 			}
 			continue
 		}
-		name, sum, ok := parseFileName(f.Name())
+		e, ok := parseFileName(f.Name())
 		info, err := f.Info()
 		if errors.Is(err, fs.ErrNotExist) || !ok {
 			continue
@@ -112,9 +125,10 @@ func (c *cache) scanDirectory(dir string) (found []*entry, err error) {
 			return nil, err
 		}
 		if dir != c.dir {
-			name = wal.Name{}
+			e.name = wal.Name{}
 		}
-		found = append(found, &entry{name: name, path: path, sum: sum, size: info.Size(), time: info.ModTime()})
+		e.path, e.size, e.time = path, info.Size(), info.ModTime()
+		found = append(found, e)
 	}
 	return found, nil
 }

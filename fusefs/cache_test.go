@@ -14,6 +14,7 @@ import (
 
 	"pitr/archive"
 	"pitr/archive/archivetest"
+	"pitr/archive/wal"
 )
 
 // onDisk is what lies in a cache directory: its files, and their bytes.
@@ -210,7 +211,7 @@ func TestTwoMountsDoNotShareACache(t *testing.T) {
 	cache := CacheOptions{Dir: t.TempDir()}
 	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: cache})
 	dir := t.TempDir()
-	_, err := Mount(dir, Options{Archives: archive.Set{a.Archive}, Cache: cache})
+	_, err := Mount(t.Context(), dir, Options{Archives: archive.Set{a.Archive}, Cache: cache})
 	if err == nil || !strings.Contains(err.Error(), "another mount uses it") || !strings.Contains(err.Error(), cache.Dir) {
 		t.Errorf("got %v", err)
 	}
@@ -223,7 +224,7 @@ func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	needsFUSE(t)
 	dir := t.TempDir()
-	if err := syscall.Mount("small", dir, "tmpfs", 0, "size="+size); err != nil {
+	if err := syscall.Mount("small", dir, "tmpfs", 0, "mode=0700,size="+size); err != nil {
 		t.Skip("a small file system is needed: ", err)
 	}
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
@@ -262,4 +263,33 @@ func TestFilesThatAreOpenStayReadable(t *testing.T) {
 			t.Errorf("%s: got %d bytes", way, len(got))
 		}
 	}
+}
+
+func TestATornFileInTheCacheTellsNoSize(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 1)
+	a.put(t, wal.HistoryName(4), []byte("1\t0/4000000\tx\n2\t0/5000000\tx\n3\t0/6000000\tx\n"))
+	dir := t.TempDir()
+	o := Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: dir}}
+	m := mountOn(t, o)
+	must(t, "cat", m.path("00000004.history"))
+	m.end(t)()
+	found, _ := filepath.Glob(filepath.Join(dir, "*", "00000004.history.*"))
+	if err := os.Truncate(strings.Join(found, ""), 14); err != nil {
+		t.Fatal(err)
+	}
+	m = mountOn(t, o)
+	m.refuse(true)
+	wantContent(t, m.path("00000004.history"), a.files["00000004.history"])
+}
+
+func TestACacheFileThatChangedOnDiskIsNotServed(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 1)
+	dir := t.TempDir()
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: CacheOptions{Dir: dir}})
+	must(t, "cat", m.path(a.names[0]))
+	found, _ := filepath.Glob(filepath.Join(dir, "*", a.names[0]+".*"))
+	flip(t, strings.Join(found, ""), 5000)
+	wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
 }

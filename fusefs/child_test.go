@@ -137,7 +137,7 @@ func compareAt(a, b string, random *rand.Rand) error {
 func daemonChild(args []string) error {
 	debug.SetMemoryLimit(MemoryLimit)
 	a := archive.New(args[0], store(local.New(args[0])), archive.Options{Layout: archive.Layout(args[3])})
-	s, err := Mount(args[1], Options{Archives: archive.Set{a}, Cache: CacheOptions{Dir: args[2], Bytes: 64 << 20}})
+	s, err := Mount(context.Background(), args[1], Options{Archives: archive.Set{a}, Cache: CacheOptions{Dir: args[2], Bytes: 64 << 20}})
 	if err != nil {
 		return err
 	}

@@ -60,8 +60,8 @@ func (t *tree) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntr
 		if e == nil {
 			break
 		}
-		if f, ok := h.dir.file(at); ok && f.size >= 0 && t.settled(f.name, f.size) {
-			t.enter(f.name, f.size, f.mtime, e)
+		if f, ok := h.dir.file(at); ok && f.size != unseen && t.settled(f.name, f.size) {
+			t.enter(f.name, f.sight, e)
 		}
 	}
 	return fuse.OK

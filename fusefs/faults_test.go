@@ -149,7 +149,7 @@ func TestAHandlerThatIsInterruptedSaysEINTR(t *testing.T) {
 	if _, errno := m.tree.source.stat(cancel, name); errno != syscall.EINTR {
 		t.Errorf("stat: got %v, want EINTR", errno)
 	}
-	if _, errno := m.tree.source.content(cancel, name, archive.Found{Size: int64(mb)}); errno != syscall.EINTR {
+	if _, errno := m.tree.source.content(cancel, name, sight{size: int64(mb)}); errno != syscall.EINTR {
 		t.Errorf("content: got %v, want EINTR", errno)
 	}
 	if _, errno := m.tree.source.names(cancel); errno != syscall.EINTR {
@@ -292,7 +292,7 @@ type swapped struct{ *archivetest.Faulty }
 func serving(t *testing.T, o Options) *tree {
 	t.Helper()
 	o.Cache.Dir = t.TempDir()
-	s, err := newTree(o.withDefaults())
+	s, err := newTree(t.Context(), o.withDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,12 +308,12 @@ func serving(t *testing.T, o Options) *tree {
 func all(t *testing.T, s *tree, a *pushed, name wal.Name) {
 	t.Helper()
 	never := make(chan struct{})
-	found, errno := s.source.stat(never, name)
-	if errno != 0 && errno != syscall.EIO || errno == 0 && found.Size != int64(mb) {
-		t.Errorf("stat: %v, %d bytes", errno, found.Size)
+	seen, errno := s.source.stat(never, name)
+	if errno != 0 && errno != syscall.EIO || errno == 0 && seen.size != int64(mb) {
+		t.Errorf("stat: %v, %d bytes", errno, seen.size)
 	}
-	found.Size = int64(mb)
-	e, errno := s.source.content(never, name, found)
+	seen.size = int64(mb)
+	e, errno := s.source.content(never, name, seen)
 	switch {
 	case errno == 0:
 		got, err := io.ReadAll(io.NewSectionReader(e.file, 0, e.size+1))

@@ -1,13 +1,12 @@
 package fusefs
 
 import (
+	"crypto/sha256"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"pitr/archive"
 	"pitr/archive/wal"
 )
 
@@ -77,16 +76,19 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_NOFLUSH
 		return fuse.OK
 	}
-	n, size, mtime := t.nodes.get(in.NodeId)
+	n := t.nodes.get(in.NodeId)
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	h, errno := t.openFile(cancel, n, archive.Found{Size: size, ModTime: time.Unix(0, mtime)})
+	h, errno := t.openFile(cancel, n)
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	out.OpenFlags = fuse.FOPEN_KEEP_CACHE | fuse.FOPEN_NOFLUSH
-	if h.entry != nil && size <= t.source.limit.Load() {
+	out.OpenFlags = fuse.FOPEN_NOFLUSH
+	if h.entry == nil || !h.entry.provisional {
+		out.OpenFlags |= fuse.FOPEN_KEEP_CACHE
+	}
+	if h.entry != nil && n.size <= t.source.limit.Load() {
 		t.passing.pass(h, out)
 	}
 	out.Fh = t.handles.add(h)
@@ -94,15 +96,38 @@ func (t *tree) Open(cancel <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) 
 	return fuse.OK
 }
 
-func (t *tree) openFile(cancel <-chan struct{}, n *node, f archive.Found) (*handle, syscall.Errno) {
-	if f.Size > t.source.limit.Load() && n.name.Kind() != wal.KindHistory {
-		l, errno := t.large.get(cancel, n.name, f.Size)
-		if errno != 0 || l != nil {
-			return &handle{large: l, node: n}, errno
+// openFile opens what the archives have under a name now. If that is not what the
+// kernel knows by this node, the kernel is to look for the name again: ESTALE makes it.
+func (t *tree) openFile(cancel <-chan struct{}, n *node) (*handle, syscall.Errno) {
+	if errno := t.source.confirm(cancel, n.name, n.sight); errno != 0 {
+		return nil, errno
+	}
+	h := &handle{node: n}
+	sum, errno := t.contentOf(cancel, h)
+	if errno == 0 && !t.nodes.serves(n, sum) {
+		t.drop(h)
+		errno = syscall.ESTALE
+	}
+	return h, errno
+}
+
+// contentOf gets what a handle is to read, and its digest.
+func (t *tree) contentOf(cancel <-chan struct{}, h *handle) (sum [sha256.Size]byte, errno syscall.Errno) {
+	n := h.node
+	if n.size > t.source.limit.Load() && n.name.Kind() != wal.KindHistory {
+		h.large, errno = t.large.get(cancel, n.name, n.sight)
+		if errno != 0 {
+			return sum, errno
+		}
+		if h.large != nil {
+			return h.large.sum, 0
 		}
 	}
-	e, errno := t.source.content(cancel, n.name, f)
-	return &handle{entry: e, node: n}, errno
+	h.entry, errno = t.source.content(cancel, n.name, n.sight)
+	if errno == 0 {
+		sum = h.entry.sum
+	}
+	return sum, errno
 }
 
 // Read reads where the kernel does not do so by itself.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 )
 
-// errInterrupted says that the process which asked was interrupted, and errClosed
-// that this server has ended.
+// errInterrupted says that the process which asked was interrupted, errLate that
+// there was no answer for as long as it was to be waited for, and errClosed that this
+// server has ended.
 var (
+	errLate        = errors.New("no answer yet")
 	errInterrupted = errors.New("interrupted")
 	errClosed      = errors.New("the mount was closed")
 )
@@ -87,6 +90,11 @@ func newFlights[K comparable, V any](l *life, drop func(V)) *flights[K, V] {
 // do returns what ask returns, after use was made of it; use may be nil. Whoever is
 // interrupted leaves at once.
 func (f *flights[K, V]) do(cancel <-chan struct{}, key K, ask func(context.Context) (V, error), use func(V)) (V, error) {
+	return f.doUntil(nil, cancel, key, ask, use)
+}
+
+// doUntil is do, but for so long: errLate then.
+func (f *flights[K, V]) doUntil(late <-chan time.Time, cancel <-chan struct{}, key K, ask func(context.Context) (V, error), use func(V)) (V, error) {
 	var none V
 	one, ok := f.join(key, ask)
 	if !ok {
@@ -97,6 +105,8 @@ func (f *flights[K, V]) do(cancel <-chan struct{}, key K, ask func(context.Conte
 	case <-one.done:
 	case <-cancel:
 		return none, errInterrupted
+	case <-late:
+		return none, errLate
 	case <-f.life.ctx.Done():
 		return none, errClosed
 	}

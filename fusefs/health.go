@@ -40,14 +40,15 @@ type archiveHealth struct {
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
 }
 
-// watch reports what becomes of the questions to the archives.
+// watch reports what becomes of the questions to the archives. A gap is none of the
+// mount's business: whoever recovers decides what it takes for the end.
 func (h *health) watch(set archive.Set, pin archive.Cluster) archive.Set {
 	var watched archive.Set
 	for _, a := range set {
 		state := &archiveHealth{Name: a.Name()}
 		h.archives = append(h.archives, state)
 		watched = append(watched, a.With(func(o *archive.Options) {
-			o.Cluster = pin
+			o.Cluster, o.GapIsEnd = pin, false
 			o.Report = func(err error) { h.asked(state, err) }
 		}))
 	}

@@ -160,7 +160,7 @@ func mountOn(t testing.TB, o Options) *mount {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(m.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	s, err := Mount(m.dir, o)
+	s, err := Mount(t.Context(), m.dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}

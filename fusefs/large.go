@@ -2,6 +2,7 @@ package fusefs
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"sync"
@@ -14,23 +15,24 @@ import (
 // largeFiles are the large segments that are open, each once for all its readers.
 type largeFiles struct {
 	source  *source
-	opening *flights[wal.Name, *largeFile]
+	opening *flights[storedFile, *largeFile]
 
 	mu   sync.Mutex // guards open, and the users of each
-	open map[wal.Name]*largeFile
+	open map[storedFile]*largeFile
 }
 
 func newLargeFiles(s *source) *largeFiles {
-	l := &largeFiles{source: s, open: map[wal.Name]*largeFile{}}
-	l.opening = newFlights[wal.Name](s.life, (*largeFile).release)
+	l := &largeFiles{source: s, open: map[storedFile]*largeFile{}}
+	l.opening = newFlights[storedFile](s.life, (*largeFile).release)
 	return l
 }
 
 // get opens a large segment, for reading it in parts; nil if that cannot be done,
 // but it can be fetched whole. The caller releases it.
-func (l *largeFiles) get(cancel <-chan struct{}, name wal.Name, size int64) (f *largeFile, errno syscall.Errno) {
+func (l *largeFiles) get(cancel <-chan struct{}, name wal.Name, seen sight) (f *largeFile, errno syscall.Errno) {
+	key := storedFile{name, seen.stamp}
 	l.mu.Lock()
-	if f = l.open[name]; f != nil {
+	if f = l.open[key]; f != nil {
 		f.users++
 	}
 	l.mu.Unlock()
@@ -38,8 +40,8 @@ func (l *largeFiles) get(cancel <-chan struct{}, name wal.Name, size int64) (f *
 		return f, 0
 	}
 	errno = l.source.insist(cancel, name.String(), func() (err error) {
-		f, err = l.opening.do(cancel, name, func(context.Context) (*largeFile, error) {
-			return l.begin(name, size)
+		f, err = l.opening.do(cancel, key, func(context.Context) (*largeFile, error) {
+			return l.begin(key, seen.size)
 		}, func(f *largeFile) { f.hold() })
 		if errors.Is(err, errors.ErrUnsupported) {
 			return nil
@@ -52,22 +54,23 @@ func (l *largeFiles) get(cancel <-chan struct{}, name wal.Name, size int64) (f *
 	return f, errno
 }
 
-func (l *largeFiles) begin(name wal.Name, size int64) (*largeFile, error) {
-	random, err := l.source.Archives.OpenAt(l.source.life.ctx, name)
+func (l *largeFiles) begin(key storedFile, size int64) (*largeFile, error) {
+	random, err := l.source.Archives.OpenAt(l.source.life.ctx, key.name)
 	if err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := &largeFile{files: l, name: name, random: random, size: size, users: 1}
-	l.open[name] = f
+	f := &largeFile{files: l, storedFile: key, sum: random.SHA256(), random: random, size: size, users: 1}
+	l.open[key] = f
 	return f, nil
 }
 
 // largeFile is a large segment that is open.
 type largeFile struct {
-	files  *largeFiles
-	name   wal.Name
+	files *largeFiles
+	storedFile
+	sum    [sha256.Size]byte
 	random *archive.Random
 	size   int64
 
@@ -93,8 +96,8 @@ func (f *largeFile) release() {
 	f.files.mu.Lock()
 	f.users--
 	last := f.users == 0
-	if last && f.files.open[f.name] == f {
-		delete(f.files.open, f.name)
+	if last && f.files.open[f.storedFile] == f {
+		delete(f.files.open, f.storedFile)
 	}
 	f.files.mu.Unlock()
 	if last {
@@ -132,7 +135,7 @@ func (f *largeFile) part(cancel <-chan struct{}, off int64) (part archive.Part, 
 }
 
 // key is that of the part which holds a byte.
-func (f *largeFile) key(off int64) partKey { return partKey{f.name, f.random.Begin(off)} }
+func (f *largeFile) key(off int64) partKey { return partKey{f.sum, f.random.Begin(off)} }
 
 // fetch returns what reads a part.
 func (f *largeFile) fetch(off int64) func(context.Context) (archive.Part, error) {
@@ -155,7 +158,7 @@ func (f *largeFile) fetch(off int64) func(context.Context) (archive.Part, error)
 			err = archive.ErrDamaged // it is shorter than it was
 		}
 		if err == nil {
-			p.put(partKey{f.name, part.Offset}, part)
+			p.put(partKey{f.sum, part.Offset}, part)
 			f.files.source.health.fetchedBytes.Add(int64(len(part.Bytes)))
 		}
 		return part, err

@@ -13,19 +13,21 @@ import (
 // listing is what the archives held at some time. It is shared, and never changed.
 type listing struct{ files []listed }
 
-// listed is one file, small: there may be very many.
+// listed is one file.
 type listed struct {
-	name  wal.Name
-	size  int64 // -1: not known
-	mtime int64 // in nanoseconds
+	name wal.Name
+	sight
 }
+
+// unseen is the size of a file that the listing tells nothing of but its name.
+const unseen = -1
 
 func compact(all []archive.Listed) []listed {
 	files := make([]listed, len(all))
 	for i, l := range all {
-		files[i] = listed{name: l.Name, size: -1}
+		files[i] = listed{l.Name, sight{size: unseen}}
 		if !l.ModTime.IsZero() {
-			files[i].size, files[i].mtime = l.Size, l.ModTime.UnixNano()
+			files[i].sight = sightOf(l.Found)
 		}
 	}
 	return files

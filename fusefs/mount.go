@@ -31,16 +31,20 @@ type Server struct {
 }
 
 // Mount mounts the archives on a directory. It is mounted and answers when Mount
-// returns. The identity of one archive at least must be readable.
-func Mount(dir string, o Options) (*Server, error) {
+// returns. The identity of one archive at least must be readable. When ctx ends before
+// that, nothing is mounted; after that it means nothing.
+func Mount(ctx context.Context, dir string, o Options) (*Server, error) {
 	o = o.withDefaults()
 	dir, err := realPath(dir)
 	if err != nil {
 		return nil, fmt.Errorf("mount: %w", err)
 	}
-	t, err := newTree(o)
+	t, err := newTree(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("mount %s: %w", dir, err)
+	}
+	if ctx.Err() != nil {
+		return nil, errors.Join(fmt.Errorf("mount %s: %w", dir, context.Cause(ctx)), t.close(context.Background()))
 	}
 	s := &Server{dir: dir, tree: t, served: make(chan struct{}), gone: make(chan struct{}), watched: make(chan struct{})}
 	if s.fuse, err = attach(dir, t, mountOptions(o)); err != nil {
@@ -71,11 +75,14 @@ func realPath(dir string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
-// newTree asks the archives whose they are, and takes the cache.
-func newTree(o Options) (*tree, error) {
-	k, err := whose(context.Background(), o)
-	if err != nil {
-		return nil, err
+// newTree asks the archives whose they are, unless that is known, and takes the cache.
+func newTree(ctx context.Context, o Options) (*tree, error) {
+	k := o.Known
+	if k == nil {
+		var err error
+		if k, err = Ask(ctx, o.Archives, o.Log); err != nil {
+			return nil, err
+		}
 	}
 	c, err := openCache(o.Cache, k.key)
 	if err != nil {

@@ -1,13 +1,14 @@
 package fusefs
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"hash/fnv"
 	"sync"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
-	"pitr/archive"
 	"pitr/archive/wal"
 )
 
@@ -26,15 +27,17 @@ const (
 	firstNode   // of those that stand for files of archives
 )
 
-// node is a file of the archives that the kernel knows.
+// node is a file of the archives that the kernel knows. It holds the same for ever:
+// what is stored later under its name is another node, so that the kernel never has
+// pages of both, nor a size that is not that of what is read.
 type node struct {
 	id   uint64
 	name wal.Name
+	sight
 
 	// Guarded by nodes.mu.
-	size    int64
-	mtime   int64 // in nanoseconds
 	lookups uint64
+	sum     uint64 // of what was served, or the beginning of it; 0: nothing was
 
 	// Guarded by passing.mu.
 	backing int32 // under which the kernel reads the cache's file; 0: it does not
@@ -54,16 +57,15 @@ func newNodes() *nodes {
 }
 
 // found notes that the kernel learns of a file, and what it is.
-func (t *nodes) found(name wal.Name, size, mtime int64) (id uint64) {
+func (t *nodes) found(name wal.Name, seen sight) (id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := t.byName[name]
-	if n == nil {
-		n = &node{id: t.next, name: name}
+	if n == nil || n.stamp != seen.stamp {
+		n = &node{id: t.next, name: name, sight: seen}
 		t.next++
 		t.byID[n.id], t.byName[name] = n, n
 	}
-	n.size, n.mtime = size, mtime
 	n.lookups++
 	return n.id
 }
@@ -78,25 +80,37 @@ func (t *nodes) forget(id, lookups uint64) {
 	}
 	if n.lookups -= min(lookups, n.lookups); n.lookups == 0 {
 		delete(t.byID, id)
+		t.retire(n)
+	}
+}
+
+// retire lets the name find another node from here on. mu is held.
+func (t *nodes) retire(n *node) {
+	if t.byName[n.name] == n {
 		delete(t.byName, n.name)
 	}
 }
 
-// get returns a file that the kernel knows, and its size and time.
-func (t *nodes) get(id uint64) (n *node, size, mtime int64) {
+// get returns a file that the kernel knows, or nil.
+func (t *nodes) get(id uint64) *node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n = t.byID[id]; n != nil {
-		size, mtime = n.size, n.mtime
-	}
-	return n, size, mtime
+	return t.byID[id]
 }
 
-// changed notes what a file is now.
-func (t *nodes) changed(n *node, f archive.Found) {
+// serves notes what a file is found to hold when it is opened. If that is not what it
+// held before, as of two archives that differ, it takes another node to read it.
+func (t *nodes) serves(n *node, sum [sha256.Size]byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n.size, n.mtime = f.Size, f.ModTime.UnixNano()
+	begin := binary.LittleEndian.Uint64(sum[:]) | 1
+	if n.sum == 0 {
+		n.sum = begin
+	}
+	if n.sum != begin {
+		t.retire(n)
+	}
+	return n.sum == begin
 }
 
 // inodeOf is the number that programs see. It is the same at every mount, and that

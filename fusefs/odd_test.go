@@ -102,7 +102,7 @@ func TestAnArchiveThatCannotBeAskedIsNotMounted(t *testing.T) {
 		{archive.Set{good.Archive, none}, nil},
 	} {
 		dir := t.TempDir()
-		s, err := Mount(dir, Options{Archives: tt.set, Cache: CacheOptions{Dir: t.TempDir()}})
+		s, err := Mount(t.Context(), dir, Options{Archives: tt.set, Cache: CacheOptions{Dir: t.TempDir()}})
 		if !errors.Is(err, tt.want) {
 			t.Errorf("got %v, want %v", err, tt.want)
 		}
@@ -112,7 +112,7 @@ func TestAnArchiveThatCannotBeAskedIsNotMounted(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Mount("/no/such/directory", Options{Archives: archive.Set{good.Archive}, Cache: CacheOptions{Dir: t.TempDir()}}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Mount(t.Context(), "/no/such/directory", Options{Archives: archive.Set{good.Archive}, Cache: CacheOptions{Dir: t.TempDir()}}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -123,7 +123,7 @@ func TestWhatIsInTheCacheNeedsNoArchive(t *testing.T) {
 	wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
 	wantContent(t, m.path(a.names[1]), a.files[a.names[1]])
 	for _, ahead := range a.names[2:4] {
-		waitFor(t, func() bool { _, ok := m.tree.source.cache.knows(parsedName(t, ahead)); return ok })
+		waitFor(t, func() bool { return m.tree.source.cache.has(parsedName(t, ahead)) })
 	}
 	h.set(cut)
 	wantContent(t, m.path(a.names[2]), a.files[a.names[2]])
@@ -143,4 +143,26 @@ func TestWhatWasRemovedIsAbsentWhateverTheKernelRemembers(t *testing.T) {
 			wantFails(t, "No such file", "cat", m.path(name))
 		}
 	}
+}
+
+// Whoever recovers decides what is the end of WAL: a mount that took a torn segment
+// for it would decide for all of them.
+func TestATornLastSegmentIsEIOWhateverTheArchiveSays(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := archivetest.NewWAL(systemID, 15, 1, mb, 1, 7)
+	var last string
+	for range 3 {
+		name, content := w.Next()
+		last = name.String()
+		if last == wal.SegmentName(1, 3, mb).String() {
+			clear(content[mb/2:])
+		}
+		if err := os.WriteFile(filepath.Join(dir, last), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := archive.New("flat", store(local.New(dir)), archive.Options{Layout: archive.Flat, GapIsEnd: true})
+	m := mountOn(t, Options{Archives: archive.Set{a}, OnError: Fail})
+	wantFails(t, "Input/output error", "cat", m.path(last))
 }

@@ -22,6 +22,10 @@ const (
 // ErrCacheInUse is what Mount says of a directory that belongs to another mount.
 var ErrCacheInUse = errors.New("another mount uses it")
 
+// ErrCacheUnsafe is what Mount says of a directory that another user owns or may write
+// to: what is in it is what PostgreSQL replays.
+var ErrCacheUnsafe = errors.New("another user could put files into it")
+
 // CacheOptions say where verified segments are kept. They are raw, and named
 // after their content; a later mount uses what it finds.
 type CacheOptions struct {
@@ -38,8 +42,10 @@ type CacheOptions struct {
 type Options struct {
 	// Archives are asked in this order.
 	Archives archive.Set
-	Cache    CacheOptions
-	OnError  OnError
+	// Known is what Ask found out about Archives; nil: Mount asks them.
+	Known   *Known
+	Cache   CacheOptions
+	OnError OnError
 	// Retry is how long Block asks again; 0 is 10 minutes.
 	Retry time.Duration
 	// Ahead is how many segments are fetched ahead behind one that is read in

@@ -2,10 +2,10 @@ package fusefs
 
 import (
 	"container/list"
+	"crypto/sha256"
 	"sync"
 
 	"pitr/archive"
-	"pitr/archive/wal"
 )
 
 const (
@@ -18,9 +18,9 @@ const (
 	mostParts = 6
 )
 
-// partKey is where a part begins.
+// partKey is where a part of some content begins.
 type partKey struct {
-	name   wal.Name
+	sum    [sha256.Size]byte
 	offset int64
 }
 

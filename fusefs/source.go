@@ -38,18 +38,22 @@ type source struct {
 	limit  atomic.Int64  // largest, or less in a test
 
 	stats    *flights[wal.Name, archive.Found]
-	contents *flights[wal.Name, *entry]
+	contents *flights[storedFile, *entry]
+	aheads   *flights[wal.Name, struct{}]
 	listings lister
 	asides   *flights[struct{}, []archive.Aside]
 	parts    *parts
 	ahead    ahead
+	sights   sights
+	silent   atomic.Int64 // until when the archives are taken to be so: see silence
 }
 
 func newSource(o Options, l *life, c *cache, h *health) *source {
 	s := &source{Options: o, life: l, cache: c, health: h, slots: make(chan struct{}, mostFetches)}
 	s.limit.Store(largest)
 	s.stats = newFlights[wal.Name, archive.Found](l, nil)
-	s.contents = newFlights[wal.Name](l, c.release)
+	s.contents = newFlights[storedFile](l, c.release)
+	s.aheads = newFlights[wal.Name, struct{}](l, nil)
 	s.asides = newFlights[struct{}, []archive.Aside](l, nil)
 	s.listings.life = l
 	s.parts = newParts(l)
@@ -111,37 +115,17 @@ func hopeless(err error) bool {
 	})
 }
 
-// stat looks for a file by its name. ENOENT is proven. Of what is in the cache nobody is
-// asked: a reader in sequence, far from the archive, would wait for nothing else.
-func (s *source) stat(cancel <-chan struct{}, name wal.Name) (found archive.Found, errno syscall.Errno) {
-	if found, ok := s.cache.knows(name); ok {
-		return found, 0
-	}
-	s.health.lookups.Add(1)
-	errno = s.insist(cancel, name.String(), func() (err error) {
-		found, err = s.stats.do(cancel, name, func(ctx context.Context) (archive.Found, error) {
-			ctx, stop := context.WithTimeout(ctx, patience)
-			defer stop()
-			return s.Archives.Stat(ctx, name)
-		}, nil)
-		return err
-	})
-	return found, errno
-}
-
 // content returns the whole file of a name, verified. The caller releases it.
-func (s *source) content(cancel <-chan struct{}, name wal.Name, found archive.Found) (e *entry, errno syscall.Errno) {
+func (s *source) content(cancel <-chan struct{}, name wal.Name, seen sight) (e *entry, errno syscall.Errno) {
 	if e := s.cache.take(name); e != nil {
-		if e.proven {
+		if s.cache.serves(e, seen.stamp) {
 			s.health.hits.Add(1)
 			return e, 0
 		}
 		s.cache.release(e)
 	}
 	errno = s.insist(cancel, name.String(), func() (err error) {
-		e, err = s.contents.do(cancel, name, func(ctx context.Context) (*entry, error) {
-			return s.whole(ctx, name, found)
-		}, s.cache.share)
+		e, err = s.contents.do(cancel, storedFile{name, seen.stamp}, s.getWhole(name, seen), s.cache.share)
 		return err
 	})
 	if errno == syscall.ENOENT {
@@ -150,14 +134,24 @@ func (s *source) content(cancel <-chan struct{}, name wal.Name, found archive.Fo
 	return e, errno
 }
 
-// whole gets a file from the cache or from the archives.
-func (s *source) whole(ctx context.Context, name wal.Name, found archive.Found) (*entry, error) {
+// getWhole returns what gets a file from the cache or from the archives.
+func (s *source) getWhole(name wal.Name, seen sight) func(context.Context) (*entry, error) {
+	return func(ctx context.Context) (*entry, error) { return s.whole(ctx, name, seen) }
+}
+
+func (s *source) whole(ctx context.Context, name wal.Name, seen sight) (*entry, error) {
 	if e := s.cache.take(name); e != nil {
-		if e.proven || s.cache.prove(e) {
+		if s.cache.serves(e, seen.stamp) {
 			s.health.hits.Add(1)
 			return e, nil
 		}
-		s.Log.Warn("a file in the cache was torn", "file", name)
+		if s.cache.isOf(e, seen.stamp) {
+			if s.cache.prove(e) {
+				s.health.hits.Add(1)
+				return e, nil
+			}
+			s.Log.Warn("a file in the cache was torn", "file", name)
+		}
 		s.cache.release(e)
 	}
 	select {
@@ -166,20 +160,21 @@ func (s *source) whole(ctx context.Context, name wal.Name, found archive.Found) 
 		return nil, errClosed
 	}
 	defer func() { <-s.slots }()
-	e, err := s.fetch(ctx, name, found)
+	e, err := s.fetch(ctx, name, seen)
 	if errors.Is(err, syscall.ENOSPC) {
 		s.cache.clear()
-		e, err = s.fetch(ctx, name, found)
+		e, err = s.fetch(ctx, name, seen)
 	}
 	return e, err
 }
 
-// fetch fetches a file into the cache.
-func (s *source) fetch(ctx context.Context, name wal.Name, found archive.Found) (*entry, error) {
+// fetch fetches a file into the cache. What is there by now may be newer than what was
+// seen; then that is found out when it is opened the next time, and it is fetched again.
+func (s *source) fetch(ctx context.Context, name wal.Name, seen sight) (*entry, error) {
 	s.health.fetches.Add(1)
 	var got delivery
 	_, err := s.Archives.Fetch(ctx, name, patience, func(write func(io.Writer) error) error {
-		d, err := s.cache.create(found.Size)
+		d, err := s.cache.create(seen.size)
 		if err != nil {
 			return err
 		}
@@ -187,7 +182,7 @@ func (s *source) fetch(ctx context.Context, name wal.Name, found archive.Found) 
 			d.discard()
 			return err
 		}
-		e, err := d.keep(name, found.ModTime)
+		e, err := d.keep(name, seen)
 		if err != nil {
 			d.discard()
 			return err

@@ -24,9 +24,13 @@ type tree struct {
 	mounted time.Time
 }
 
-// immutable is how long the kernel may believe what it was told of a file: as long
-// as it likes. What it was not told, that a file is missing, it asks every time.
+// immutable is how long the kernel may believe what it was told of what never changes.
 const immutable = 24 * time.Hour
+
+// settling is how long it may believe that of a file. An operator may set it aside, or
+// push another one: who opens it hears of that at once, who only looks not before. That
+// a file is missing the kernel asks every time.
+const settling = time.Minute
 
 // Lookup finds a name in a directory.
 func (t *tree) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
@@ -48,21 +52,21 @@ func (t *tree) Lookup(cancel <-chan struct{}, in *fuse.InHeader, name string, ou
 }
 
 func (t *tree) lookupFile(cancel <-chan struct{}, name wal.Name, out *fuse.EntryOut) fuse.Status {
-	found, errno := t.source.stat(cancel, name)
+	seen, errno := t.source.stat(cancel, name)
 	if errno != 0 {
 		return fuse.Status(errno)
 	}
-	t.enter(name, found.Size, found.ModTime.UnixNano(), out)
+	t.enter(name, seen, out)
 	return fuse.OK
 }
 
 // enter tells the kernel of a file. It forgets one day, and says so.
-func (t *tree) enter(name wal.Name, size, mtime int64, out *fuse.EntryOut) {
-	out.NodeId = t.nodes.found(name, size, mtime)
-	out.Attr = t.attr(inodeOf(name.String()), uint64(size), mtime, fileMode)
-	if t.settled(name, size) {
-		out.SetEntryTimeout(immutable)
-		out.SetAttrTimeout(immutable)
+func (t *tree) enter(name wal.Name, seen sight, out *fuse.EntryOut) {
+	out.NodeId = t.nodes.found(name, seen)
+	out.Attr = t.attr(inodeOf(name.String()), uint64(seen.size), seen.mtime, fileMode)
+	if t.settled(name, seen.size) {
+		out.SetEntryTimeout(settling)
+		out.SetAttrTimeout(settling)
 	}
 }
 
@@ -111,21 +115,20 @@ func (t *tree) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 		}
 		return fuse.OK
 	}
-	n, size, mtime := t.nodes.get(in.NodeId)
+	n := t.nodes.get(in.NodeId)
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
-	if !t.settled(n.name, size) {
-		found, errno := t.source.stat(cancel, n.name)
-		if errno != 0 {
+	seen := n.sight
+	if !t.settled(n.name, seen.size) {
+		var errno syscall.Errno
+		if seen, errno = t.source.stat(cancel, n.name); errno != 0 {
 			return fuse.Status(errno)
 		}
-		t.nodes.changed(n, found)
-		size, mtime = found.Size, found.ModTime.UnixNano()
 	}
-	out.Attr = t.attr(inodeOf(n.name.String()), uint64(size), mtime, fileMode)
-	if t.settled(n.name, size) {
-		out.SetTimeout(immutable)
+	out.Attr = t.attr(inodeOf(n.name.String()), uint64(seen.size), seen.mtime, fileMode)
+	if t.settled(n.name, seen.size) {
+		out.SetTimeout(settling)
 	}
 	return fuse.OK
 }

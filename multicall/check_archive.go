@@ -151,6 +151,11 @@ func (c *checkup) throughMount(t target, m mounted) {
 		c.add(critical, t.url.String(), firstHint(err, ""), "archive_command stores here: %v", err)
 		return
 	}
+	if !m.trusted() {
+		c.add(warning, t.url.String(), "mount it as root, or as the user who restores",
+			"a mount of %s by user %d: all that it shows is verified once more, as in a directory that anybody has filled", m.source, m.owner)
+		return
+	}
 	c.ok(t.url.String(), "a mount of %s: it is restored from and nothing else", m.source)
 }
 

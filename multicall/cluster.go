@@ -120,7 +120,7 @@ func (c Config) archiveOf(store archive.Store, u *url.URL, cluster archive.Clust
 	}
 	return archive.New(u.String(), store, archive.Options{
 		ReadOnly:      readOnly,
-		Verified:      mounted,
+		Verified:      mounted && m.trusted(),
 		Cluster:       cluster,
 		Layout:        archive.Layout(c.Layout),
 		GapIsEnd:      c.RestoreGap == "end",

@@ -29,12 +29,11 @@ func (u *umountCmd) Run(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	how := plainly
 	if u.Lazy {
-		how = detach
+		err = c.unmountLazily(ctx, m)
+	} else {
+		err = unmount(ctx, point, plainly)
 	}
-	// Not asked first whether it is alive: what hangs would be held by the question.
-	err = unmount(ctx, point, how)
 	switch {
 	case errors.Is(err, syscall.EBUSY):
 		return c.unmountBusy(ctx, m, mountsBelow(all, point))
@@ -46,11 +45,30 @@ func (u *umountCmd) Run(ctx context.Context, c *call) error {
 	return nil
 }
 
+// unmountLazily takes a mount out of sight. One whose daemon hangs is aborted: its users
+// could not even be killed.
+func (c *call) unmountLazily(ctx context.Context, m mountEntry) error {
+	if m.life() != silent {
+		return unmount(ctx, m.point, detach)
+	}
+	d, found := daemonOf(m)
+	aborted, err := abort(ctx, m)
+	if err != nil || aborted {
+		return err
+	}
+	who := "pgrep -af 'pitr mount' shows it"
+	if found {
+		who = fmt.Sprintf("process %d (%s)", d.pid, d.command)
+	}
+	c.log.Warn("unmounted, but its daemon hangs: who waits for it cannot even be killed before kill -9 has ended the daemon", "dir", m.point, "daemon", who)
+	return nil
+}
+
 // unmountBusy refuses to unmount what is in use, unless it is dead: nobody loses
 // anything by its end then.
 func (c *call) unmountBusy(ctx context.Context, m mountEntry, inside []mountEntry) error {
 	refusal := busy(m, inside) // before we hold it ourselves
-	switch lifeOf(m.point) {
+	switch m.life() {
 	case dead:
 		if err := unmount(ctx, m.point, detach); err != nil {
 			return fmt.Errorf("unmount %s, which is dead: %w", m.point, err)
@@ -58,7 +76,7 @@ func (c *call) unmountBusy(ctx context.Context, m mountEntry, inside []mountEntr
 		_, err := fmt.Fprintf(c.stdout, "%s: a dead mount was cleared\n", m.point)
 		return err
 	case silent:
-		return hint(refusal, "its daemon gives %v: it is stopped, or hangs", errSilent)
+		return hint(refusal, "%s", silentHint(m))
 	}
 	return refusal
 }

@@ -117,7 +117,10 @@ func (c *call) parseHelper() (helperCall, error) {
 		return h, usagef("a source and a directory are needed, and there is %s", count(len(words), "word"))
 	}
 	h.source, h.dir = words[0], words[1]
-	return h, h.words.take(strings.Join(lists, ","), c.drops(h.sloppy))
+	if err := h.words.take(strings.Join(lists, ","), c.drops(h.sloppy)); err != nil {
+		return h, err
+	}
+	return h, h.words.flags.mustBeAbsolute()
 }
 
 // letters takes options of one letter; the last of them may have a value.
@@ -157,12 +160,20 @@ func (c *call) drops(sloppy bool) func(string) bool {
 
 // rehearse is everything that needs neither the archive nor the mount.
 func (m mounting) rehearse() error {
-	if _, err := m.source.config(m.call); err != nil {
+	cfg, err := m.source.config(m.call)
+	if err != nil {
+		return err
+	}
+	point, err := realDirectory(m.dir)
+	if err != nil {
+		return missing(err, m.dir)
+	}
+	if err := ownArchives(cfg.readFrom(), point); err != nil {
 		return err
 	}
 	if _, err := m.flags.options(); err != nil {
 		return err
 	}
-	_, _, _, err := m.flags.owner("")
+	_, _, _, err = m.flags.owner("")
 	return err
 }

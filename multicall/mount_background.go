@@ -19,8 +19,7 @@ import (
 // a log is like it.
 const readyLine = "\x06\n"
 
-// detach mounts in a child of its own session, which holds nothing of ours, and
-// returns when it is mounted. What the child says until then, errors too, is for
+// detach mounts in a child which holds nothing of ours, and returns when it is mounted. What the child says until then, errors too, is for
 // our standard error, and if it fails its status is ours.
 func (m mounting) detach(ctx context.Context) error {
 	cmd, said, err := m.child()
@@ -81,7 +80,6 @@ func (m mounting) child() (*exec.Cmd, *os.File, error) {
 	cmd := &exec.Cmd{
 		Path: self, Args: words, Dir: "/", Env: m.call.environ,
 		Stdin: null, Stdout: null, Stderr: w,
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if err := cmd.Start(); err != nil {
 		return nil, nil, errors.Join(err, r.Close())
@@ -130,6 +128,15 @@ func (m mounting) renamed(line string) string {
 // serveBehind is the child: its standard error is the pipe until it is mounted, and
 // then the log.
 func (m mounting) serveBehind(ctx context.Context) error {
+	point, err := realDirectory(m.dir)
+	if err != nil {
+		return missing(err, m.dir)
+	}
+	if m.flags.Log != "" {
+		if err := ownPlace("the log", m.flags.Log, point, "--log FILE (log=FILE in fstab)"); err != nil {
+			return err
+		}
+	}
 	later, file, err := m.openLog()
 	if err != nil {
 		return err
@@ -139,6 +146,11 @@ func (m mounting) serveBehind(ctx context.Context) error {
 	m.call.stderr, m.call.log = now, slog.New(newLineHandler(now, m.call.name, m.call.level))
 	ready := func() error {
 		now.turn(later)
+		// Only now a session of its own: an automount lets nobody near the mount
+		// point before it is mounted but the process group that was told to do it.
+		if _, err := unix.Setsid(); err != nil {
+			m.call.log.Warn("it has no session of its own, and may end with its caller's", "reason", err)
+		}
 		_, err := io.WriteString(os.Stderr, readyLine)
 		// What Go or a library writes there by itself goes to the log as well. The
 		// pipe is closed by this: who waits for us may read to its end.

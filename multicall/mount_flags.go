@@ -65,6 +65,16 @@ func (f mountFlags) absolute() (mountFlags, error) {
 	return f, nil
 }
 
+// mustBeAbsolute refuses paths that would depend on where mount(8) was called.
+func (f mountFlags) mustBeAbsolute() error {
+	for option, path := range map[string]string{"cache": f.CacheDir, "log": f.Log} {
+		if path != "" && !filepath.IsAbs(path) {
+			return usagef("option %s needs an absolute path, and is given %q", option, path)
+		}
+	}
+	return nil
+}
+
 // options are what the flags ask of the file system. All problems are usage
 // errors.
 func (f mountFlags) options() (o fusefs.Options, err error) {

@@ -34,6 +34,9 @@ type mountFacts struct {
 
 // explained adds to a failed mount what is missing, and how to provide it.
 func explained(err error, o fusefs.Options) error {
+	if errors.Is(err, fusefs.ErrCacheUnsafe) {
+		return hint(err, "what is in the cache is what PostgreSQL replays: delete it, or see that it is a directory that only the user who mounts can write to; or name another place: --cache-dir DIR (cache=DIR in fstab)")
+	}
 	hints := gatherFacts(o).hints()
 	if len(hints) == 0 && inContainer() && errors.Is(err, fs.ErrPermission) {
 		hints = []string{"a profile of AppArmor or SELinux may forbid mounts in containers: --security-opt apparmor=unconfined"}

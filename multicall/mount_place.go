@@ -105,6 +105,42 @@ func mountPoint(ctx context.Context, dir string, log *slog.Logger) (string, erro
 	return point, err
 }
 
+// moment is between two looks at what another process has.
+const moment = 100 * time.Millisecond
+
+// claim returns a directory, locked, on which an archive can be mounted. Others who
+// are about to mount there are waited for.
+func claim(ctx context.Context, point string, log *slog.Logger) (*os.File, error) {
+	for over := time.Now().Add(mountAnswer); ; within(moment, func() { <-ctx.Done() }) {
+		if _, err := mountPoint(ctx, point, log); err != nil {
+			return nil, err
+		}
+		dir, err := asked(mountAnswer, func() (*os.File, error) { return lockDirectory(point) })
+		switch {
+		case err == nil: // what was mounted before we had the lock
+			if _, err := mountPoint(ctx, point, log); err != nil {
+				return nil, errors.Join(err, dir.Close())
+			}
+			return dir, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(over):
+			return nil, fmt.Errorf("lock %s against others who mount there: %w", point, err)
+		}
+	}
+}
+
+func lockDirectory(point string) (*os.File, error) {
+	dir, err := os.Open(point)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
 func missing(err error, dir string) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return hint(fmt.Errorf("%s is not there", dir), "mkdir -p %s", dir)
@@ -125,12 +161,12 @@ func clearDead(ctx context.Context, point string, log *slog.Logger) error {
 		if !found || !m.isPitr() {
 			return nil
 		}
-		switch lifeOf(point) {
+		switch m.life() {
 		case alive:
 			return hint(fmt.Errorf("%s is mounted there already: %s", m.source, point), "pitr umount %s", point)
 		case silent:
 			return hint(fmt.Errorf("%s is mounted on %s and gives %w", m.source, point, errSilent),
-				"its daemon is stopped, or waits for the archive; pitr umount --lazy %s takes it away", point)
+				"%s", silentHint(m))
 		}
 		// Nobody can use a dead mount, so nobody loses anything by a lazy end of it.
 		if err := unmount(ctx, point, detach); err != nil {

@@ -3,6 +3,7 @@ package multicall
 import (
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 )
@@ -11,7 +12,13 @@ import (
 type mounted struct {
 	dir    string // the flat archive that the mount shows
 	source string // what is mounted there
+	owner  int    // who has mounted it
 }
+
+// trusted tells whether the mount's word is taken for what its files are. Any user
+// may mount a file system that calls itself pitr's and shows what it likes: that of
+// another one than root and us is a directory of files.
+func (m mounted) trusted() bool { return m.owner == 0 || m.owner == os.Geteuid() }
 
 // throughMount tells whether a file:// archive is a mount of pitr's: its root,
 // or wal/ in it. The list of mounts says so, which no hanging daemon holds up. Where nothing is
@@ -39,9 +46,9 @@ func seenThrough(all []mountEntry, path string) (mounted, bool) {
 	}
 	switch inside {
 	case "/":
-		return mounted{filepath.Join(real, "wal"), m.source}, true
+		return mounted{filepath.Join(real, "wal"), m.source, m.owner}, true
 	case "/wal":
-		return mounted{real, m.source}, true
+		return mounted{real, m.source, m.owner}, true
 	}
 	return mounted{}, false
 }

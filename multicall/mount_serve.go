@@ -10,11 +10,11 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"pitr/archive"
 	"pitr/fusefs"
 )
 
@@ -64,20 +64,26 @@ func (m mounting) serve(ctx context.Context, who herald) error {
 	if err != nil {
 		return err
 	}
-	o, err := m.options(ctx, cfg)
+	point, err := realDirectory(m.dir)
 	if err != nil {
+		return missing(err, m.dir)
+	}
+	if err := ownArchives(cfg.readFrom(), point); err != nil {
 		return err
 	}
-	point, err := mountPoint(ctx, m.dir, m.call.log)
+	o, err := m.options(cfg)
 	if err != nil {
 		return err
 	}
 	if err := m.place(&o, point); err != nil {
 		return err
 	}
+	if err := m.ask(ctx, &o); err != nil {
+		return err
+	}
 	server, err := m.mount(ctx, point, &o)
 	if err != nil {
-		return explained(err, o)
+		return err
 	}
 	if err := who.ready(); err != nil {
 		m.call.log.Warn("nobody could be told that it is mounted", "reason", err)
@@ -99,10 +105,10 @@ func seenAt(point string) mountEntry {
 // One that was taken out of sight while it was in use has it for longer, and then
 // a cache that nobody named is another one.
 func (m mounting) mount(ctx context.Context, point string, o *fusefs.Options) (*fusefs.Server, error) {
-	const moment, looks, most = 100 * time.Millisecond, 20, 8
+	const looks, most = 20, 8
 	first := o.Cache.Dir
 	for n := 1; ; {
-		server, err := fusefs.Mount(point, *o)
+		server, err := m.mountOn(ctx, point, *o)
 		switch {
 		case !errors.Is(err, fusefs.ErrCacheInUse) || ctx.Err() != nil:
 			return server, err
@@ -119,6 +125,21 @@ func (m mounting) mount(ctx context.Context, point string, o *fusefs.Options) (*
 	}
 }
 
+// mountOn mounts on a directory that is free, and that no other pitr looks at until
+// it is not: two would be mounted one upon the other.
+func (m mounting) mountOn(ctx context.Context, point string, o fusefs.Options) (*fusefs.Server, error) {
+	lock, err := claim(ctx, point, m.call.log)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	server, err := fusefs.Mount(ctx, point, o)
+	if err != nil {
+		return nil, explained(err, o)
+	}
+	return server, nil
+}
+
 // attend waits for the end of a mount, and brings it about when a signal asks
 // for it. One that was unmounted lazily, or has a copy in another mount namespace,
 // ends with its last user.
@@ -133,7 +154,12 @@ func (m mounting) attend(ctx context.Context, server *fusefs.Server, at mountEnt
 	who.stopping()
 	parting, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTime)
 	defer cancel()
-	return errors.Join(err, server.Close(parting))
+	left := server.Close(parting)
+	if errors.Is(left, context.DeadlineExceeded) {
+		m.call.log.Warn("a question to an archive is left behind: it ends with this process", "dir", at.point)
+		left = nil
+	}
+	return errors.Join(err, left)
 }
 
 // withdraw unmounts because of a signal, whether the mount is in use or not: nothing
@@ -164,8 +190,17 @@ func (m mounting) unmount(at mountEntry, inside []mountEntry) error {
 	if err != nil {
 		users = []string{"not known"} // /proc takes longer than a signal leaves us
 	}
-	m.call.log.Warn("it is in use, and is taken away all the same: those who use it get errors", "dir", at.point, "users", strings.Join(users, "; "))
+	m.call.log.Warn("it is in use, and is taken away all the same: those who use it get errors", "dir", at.point, "users", firstOf(users))
 	return unmount(ctx, at.point, detach)
+}
+
+// firstOf names some users in a line that syslog takes whole.
+func firstOf(users []string) string {
+	const most = 10
+	if more := len(users) - most; more > 0 {
+		users = append(slices.Clip(users[:most]), fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(users, "; ")
 }
 
 // toldToEnd tells whether a signal is the ordinary way to end what serves.
@@ -173,8 +208,8 @@ func toldToEnd(cause error) bool {
 	return errors.Is(cause, interrupted(syscall.SIGTERM)) || errors.Is(cause, interrupted(syscall.SIGINT))
 }
 
-// options are what is mounted, and how. The archives are asked who they are.
-func (m mounting) options(ctx context.Context, cfg Config) (fusefs.Options, error) {
+// options are what is mounted, and how.
+func (m mounting) options(cfg Config) (fusefs.Options, error) {
 	o, err := m.flags.options()
 	if err != nil {
 		return o, err
@@ -185,14 +220,20 @@ func (m mounting) options(ctx context.Context, cfg Config) (fusefs.Options, erro
 	}
 	o.Archives = cfg.archives(cfg.readFrom(), cluster, m.call.log)
 	o.Source, o.Version, o.Log = m.source.shown(cfg), thisBuild().String(), m.call.log
-	if o.UID, o.GID, o.AllowOther, err = m.flags.owner(cfg.PGData); err != nil {
-		return o, err
-	}
-	segment, err := segmentOf(ctx, o.Archives)
-	if o.Cache.Bytes == 0 {
-		o.Cache.Bytes = max(cacheDefault, leastSegments*segment)
-	}
+	o.UID, o.GID, o.AllowOther, err = m.flags.owner(cfg.PGData)
 	return o, err
+}
+
+// ask asks the archives whose they are, once. If none can be asked there is nothing to
+// mount.
+func (m mounting) ask(ctx context.Context, o *fusefs.Options) (err error) {
+	if o.Known, err = fusefs.Ask(ctx, o.Archives, o.Log); err != nil {
+		return err
+	}
+	if o.Cache.Bytes == 0 {
+		o.Cache.Bytes = max(cacheDefault, leastSegments*o.Known.SegmentSize())
+	}
+	return nil
 }
 
 // dataDirectory is pgdata, where it is on this machine.
@@ -203,34 +244,23 @@ func (m mounting) dataDirectory(cfg Config) string {
 	return cfg.PGData
 }
 
-// segmentOf is the segment size of the first archive that tells it. If none can be
-// asked there is nothing to mount.
-func segmentOf(ctx context.Context, set archive.Set) (int64, error) {
-	var errs []error
-	for _, a := range set {
-		ctx, cancel := context.WithTimeoutCause(ctx, answerTime, fmt.Errorf("no answer within %s", answerTime))
-		is, err := a.ClusterOf(ctx)
-		cancel()
-		if err == nil {
-			return int64(is.SegmentSize), nil
-		}
-		errs = append(errs, err)
-	}
-	return 0, errors.Join(errs...)
-}
-
 // place chooses the cache's directory: one for each mount point, for two mounts
 // cannot share one.
 func (m mounting) place(o *fusefs.Options, point string) error {
-	if m.flags.CacheDir != "" {
-		dir, err := filepath.Abs(m.flags.CacheDir)
-		o.Cache.Dir = dir
+	dir := m.flags.CacheDir
+	if dir == "" {
+		sum := sha256.Sum256([]byte(o.Source + "\x00" + point))
+		above, err := m.call.cacheHome()
+		if err != nil {
+			return err
+		}
+		dir = filepath.Join(above, "pitr", hex.EncodeToString(sum[:8]))
+	}
+	var err error
+	if o.Cache.Dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
-	sum := sha256.Sum256([]byte(o.Source + "\x00" + point))
-	above, err := m.call.cacheHome()
-	o.Cache.Dir = filepath.Join(above, "pitr", hex.EncodeToString(sum[:8]))
-	return err
+	return ownPlace("the cache", o.Cache.Dir, point, "--cache-dir DIR (cache=DIR in fstab)")
 }
 
 // cacheHome is where this user's programs keep what they can get again.

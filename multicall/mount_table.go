@@ -26,8 +26,11 @@ type mountEntry struct {
 	point  string // where
 	kind   string // its type
 	source string
-	owner  int // who has mounted it, if it is a FUSE mount
+	owner  int // who has mounted it; nobody, if it is no FUSE mount
 }
+
+// nobody is the owner of a mount that names none.
+const nobody = -1
 
 // isPitr tells whether an archive is mounted there.
 func (m mountEntry) isPitr() bool { return m.kind == pitrType }
@@ -82,7 +85,7 @@ func ownerIn(options string) int {
 			}
 		}
 	}
-	return 0
+	return nobody
 }
 
 // octalDecoded replaces the octal escapes that the kernel writes for blanks, line

@@ -11,11 +11,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"pitr/archive"
+	"pitr/archive/files"
+	"pitr/archive/local"
 	"pitr/fusefs"
 )
 
@@ -50,8 +54,8 @@ func TestMountTable(t *testing.T) {
 	}{
 		{"/mnt/a", "/etc/pitr/pitr.ini", true, 0},
 		{"/mnt/with blank", "sftp://backup1/srv/a b", true, 1000},
-		{"/mnt/\\odd\t", "tmp#fs", false, 0},
-		{"/mnt/covered", "above", false, 0}, // the last one is what one sees
+		{"/mnt/\\odd\t", "tmp#fs", false, nobody},
+		{"/mnt/covered", "above", false, nobody}, // the last one is what one sees
 	} {
 		m, found := mountedAt(all, tt.dir)
 		if !found || m.source != tt.source || m.isPitr() != tt.pitr || m.owner != tt.owner {
@@ -102,6 +106,18 @@ func TestArchiveThroughAMount(t *testing.T) {
 	}
 	if _, ok := throughMount(&url.URL{Scheme: "sftp", Host: "h", Path: "/mnt/a"}); ok {
 		t.Error("an archive of another host was taken for a mount of this one")
+	}
+}
+
+// Anybody may mount what calls itself pitr's: it vouches for nothing to others.
+func TestMountOfAnotherUserIsNotTrusted(t *testing.T) {
+	me := os.Geteuid()
+	for owner, want := range map[int]bool{0: true, me: true, me + 1: false, nobody: false} {
+		all := []mountEntry{{root: "/", point: "/mnt/x", kind: pitrType, owner: owner}}
+		got, ok := seenThrough(all, "/mnt/x")
+		if !ok || got.dir != "/mnt/x/wal" || got.trusted() != want {
+			t.Errorf("a mount of user %d's: got %+v, %v, trusted %v", owner, got, ok, got.trusted())
+		}
 	}
 }
 
@@ -253,6 +269,9 @@ func TestMountHelperCommandLine(t *testing.T) {
 		{args: "src /mnt -x", bad: true},
 		{args: "src /mnt -N /proc/7/ns/mnt", bad: true},
 		{args: "src /mnt -o nonsense", bad: true},
+		{args: "src /mnt -o cache=/c,log=/l", want: helperCall{source: "src", dir: "/mnt", words: mountWords{flags: mountFlags{CacheDir: "/c", Log: "/l"}}}},
+		{args: "src /mnt -o cache=c", bad: true},
+		{args: "src /mnt -s -o log=./l", bad: true}, // -s drops what is unknown, and this is not
 		{args: "", bad: true},
 	} {
 		c := &call{args: strings.Fields(tt.args), log: slog.New(slog.DiscardHandler)}
@@ -274,6 +293,42 @@ func TestMountHelperStatuses(t *testing.T) {
 		if got := helperStatus(child); got != want {
 			t.Errorf("%d: got %d, want %d", child, got, want)
 		}
+	}
+}
+
+// What serves a mount would wait for itself.
+func TestMountUponItsOwnArchiveIsRefused(t *testing.T) {
+	dir := must(filepath.EvalSymlinks(t.TempDir()))
+	point, link := filepath.Join(dir, "m"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Mkdir(point, 0o700), os.Symlink("m", link), os.Mkdir(point+"x", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	for path, refused := range map[string]bool{
+		point: true, point + "/wal": true, point + "/../m/none/deep": true, link: true, link + "/a/b": true,
+		point + "x": false, point + "x/m": false, dir: false, "/none/at/all": false,
+	} {
+		c := &call{args: []string{"file://" + path, point, "-f"}, log: slog.New(slog.DiscardHandler)}
+		if err := runMountHelper(t.Context(), c); errors.Is(err, ErrUsage) != refused || (err != nil) != refused {
+			t.Errorf("archive %s: got %v", path, err)
+		}
+		m := mounting{call: c, flags: mountFlags{CacheDir: path, Log: path}, dir: point}
+		var o fusefs.Options
+		if err := m.place(&o, point); errors.Is(err, ErrUsage) != refused || (err != nil) != refused {
+			t.Errorf("cache %s: got %v", path, err)
+		}
+		if !refused {
+			continue
+		}
+		if err := m.serveBehind(t.Context()); !errors.Is(err, ErrUsage) {
+			t.Errorf("log %s: got %v", path, err)
+		}
+	}
+	if left := must(os.ReadDir(point)); len(left) > 0 {
+		t.Errorf("%s was written to: %v", point, left)
+	}
+	c := &call{environ: []string{"HOME=" + point, "XDG_CACHE_HOME=" + point}, surroundings: surroundings{uid: 1}}
+	if err := (mounting{call: c}).place(&fusefs.Options{}, point); !errors.Is(err, ErrUsage) {
+		t.Errorf("the usual cache: got %v", err)
 	}
 }
 
@@ -300,6 +355,27 @@ func TestMountPointThatIsNone(t *testing.T) {
 			t.Errorf("%s: got %s, %v", path, got, err)
 		}
 	}
+}
+
+func TestMountPointIsOnesWhoMounts(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	mine, err := claim(t.Context(), dir, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if _, err := claim(ended, dir, log); !errors.Is(err, context.Canceled) {
+		t.Errorf("while another one mounts there: got %v", err)
+	}
+	if err := mine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mine, err = claim(ended, dir, log)
+	if err != nil {
+		t.Fatalf("after that: got %v", err)
+	}
+	_ = mine.Close()
 }
 
 func TestUmountOfWhatIsNoArchive(t *testing.T) {
@@ -399,6 +475,44 @@ func TestManyHeldFilesAreCounted(t *testing.T) {
 	}
 }
 
+func TestManyUsersAreCounted(t *testing.T) {
+	users := strings.Split("abcdefghij", "")
+	if got, want := firstOf(users), "a; b; c; d; e; f; g; h; i; j"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := firstOf(append(users, "k", "l")), "a; b; c; d; e; f; g; h; i; j; and 2 more"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDaemonOfAMountIsNone(t *testing.T) {
+	if d, found := daemonOf(mountEntry{point: "/no/such/mount", device: "0:4294967295"}); found {
+		t.Errorf("got %+v", d)
+	}
+}
+
+func TestStoppedProcessIsSeen(t *testing.T) {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	dir := filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid))
+	if isStopped(dir) {
+		t.Error("it runs, and counts as stopped")
+	}
+	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if isStopped(dir) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("it is stopped, and does not count as that")
+}
+
 func TestServiceManagerIsTold(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{filepath.Join(dir, "notify"), "@pitr-test-" + filepath.Base(dir)} {
@@ -459,6 +573,28 @@ func TestMountHints(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", name, got[i], want)
 			}
 		}
+	}
+}
+
+// Who can write to the cache decides what PostgreSQL replays.
+func TestMountWithACacheOfEverybodysIsRefused(t *testing.T) {
+	place, cache := t.TempDir(), filepath.Join(t.TempDir(), "cache")
+	store := files.NewStore(local.New(place), local.Writer())
+	id := archive.Identity{SystemID: 5, Major: 15, SegmentSize: 1 << 20, Layout: archive.Tree, Codec: archive.Zstd, CreatedBy: "test"}
+	if _, err := archive.Init(t.Context(), store, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Mkdir(cache, 0o700), os.Chmod(cache, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	m := mounting{call: &call{log: slog.New(slog.DiscardHandler)}}
+	o := fusefs.Options{Archives: archive.Set{archive.New("a", store, archive.Options{})}, Cache: fusefs.CacheOptions{Dir: cache}, Log: m.call.log}
+	if err := m.ask(t.Context(), &o); err != nil || o.Cache.Bytes != cacheDefault {
+		t.Fatalf("got a cache of %d bytes, %v", o.Cache.Bytes, err)
+	}
+	_, err := m.mountOn(t.Context(), t.TempDir(), o)
+	if !errors.Is(err, fusefs.ErrCacheUnsafe) || len(hintsOf(err)) != 1 || !strings.Contains(hintsOf(err)[0], "--cache-dir") {
+		t.Errorf("got %v, %q", err, hintsOf(err))
 	}
 }
 

@@ -1,7 +1,10 @@
 package test
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -156,6 +160,53 @@ func mountSilent(t *testing.T, p *past) {
 	m.waitEnded()
 }
 
+// mountFrozen: a daemon is stopped while somebody waits for an archive that is away. Its
+// question was taken, so no signal ends the reader; the end of the mount does, or, where
+// only root could do that, the end of the daemon, which is named.
+func mountFrozen(t *testing.T, p *past) {
+	for name, command := range map[string]func(string, ...string) *exec.Cmd{"root": asRoot, "user": home.command} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := p.archives["tree"].copyFor(t)
+			m := startMount(t, command, mountConfig(t, a, p.backup))
+			check(t, os.Rename(a.dir, a.dir+".away"))
+			h := m.holder(`echo; exec cat "$M/wal/$1"`, p.middle)
+			eventually(t, "the reader waits", func() bool { return strings.Contains(string(readFile(t, m.log)), "readers wait") })
+			mend := hang(t, m.cmd.Process)
+			check(t, h.Process.Kill())
+			named := fmt.Sprintf("process %d (", m.cmd.Process.Pid)
+			r := run(command(home.pitr, "umount", m.dir))
+			if r.status != 1 || !strings.Contains(r.stderr, named) || !strings.Contains(r.stderr, "umount --lazy") || !isMounted(t, m.dir) {
+				t.Errorf("umount: want %q: %s", named, r)
+			}
+			r = run(command(home.pitr, "umount", "--lazy", m.dir))
+			if r.status != 0 || isMounted(t, m.dir) {
+				t.Errorf("umount --lazy: %s", r)
+			}
+			if os.Getuid() != 0 || name == "user" && strings.Contains(r.stderr, "kill -9") {
+				if !strings.Contains(r.stderr, named) {
+					t.Errorf("the daemon is not named: %s", r)
+				}
+				check(t, m.cmd.Process.Kill())
+				m.waitEnded()
+				defer m.killed()
+			} else {
+				defer func() { mend(); m.waitEnded() }()
+			}
+			gone := make(chan error, 1)
+			go func() { gone <- h.Wait() }()
+			select {
+			case err := <-gone:
+				if err == nil {
+					t.Error("the reader was given what is not there")
+				}
+			case <-time.After(patience):
+				t.Error("the reader hangs for ever")
+			}
+		})
+	}
+}
+
 // mountSignals: told to end, it unmounts and ends well, also while it is in use.
 func mountSignals(t *testing.T, p *past) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
@@ -192,12 +243,12 @@ func mountOpenFiles(t *testing.T, p *past) {
 		t.Helper()
 		m.want(`cmp $M/wal/$1 "$2"`, name, a.stored(name))
 	}
-	read(p.segments[0])
+	read(p.segments[1]) // of the first one nothing proves yet that it will stay good
 
 	// sshd away: a reader waits, and goes on when it is back.
 	mend := a.route.stop()
-	h := m.holder(`exec 7<"$2"; echo; exec cmp $M/wal/$1 - <&7`, p.segments[1], a.stored(p.segments[1]))
-	read(p.segments[0]) // what was fetched needs no sshd
+	h := m.holder(`exec 7<"$2"; echo; exec cmp $M/wal/$1 - <&7`, p.segments[0], a.stored(p.segments[0]))
+	read(p.segments[1]) // what was fetched needs no sshd
 	mend()
 	if err := h.Wait(); err != nil {
 		t.Errorf("the reader that waited for sshd: %v", err)
@@ -315,6 +366,60 @@ func mountByFstab(t *testing.T, p *past) {
 	}
 }
 
+// mountByAutomount plays systemd's part for x-systemd.automount: whoever comes to the
+// directory waits until the helper has mounted there.
+func mountByAutomount(t *testing.T, p *past) {
+	if os.Getuid() != 0 {
+		t.Skip("an automount is root's: run the tests as root")
+	}
+	dir := newDirectory(t, "m")
+	mnt := filepath.Join(dir, "mnt")
+	check(t, os.Mkdir(mnt, 0o755))
+	asks, w, err := os.Pipe()
+	check(t, err)
+	defer asks.Close()
+	err = unix.Mount("test", mnt, "autofs", 0, fmt.Sprintf("fd=%d,pgrp=%d,minproto=5,maxproto=5,direct", w.Fd(), unix.Getpgrp()))
+	w.Close()
+	if errors.Is(err, syscall.ENODEV) {
+		t.Skip("this kernel has no autofs")
+	}
+	check(t, err)
+	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	control, err := os.Open(mnt)
+	check(t, err)
+	defer control.Close()
+
+	var came result
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cmd := asRoot("cmp", filepath.Join(mnt, "wal", p.middle), p.archives["flat"].stored(p.middle))
+		cmd.SysProcAttr.Setsid = true // a stranger to who mounts
+		came = run(cmd)
+	}()
+	packet := make([]byte, 304) // struct autofs_v5_packet: version, type, token, ...
+	_, err = io.ReadFull(asks, packet)
+	check(t, err)
+	r := run(asRoot(home.applet("mount.pitr"), mountConfig(t, p.archives["tree"], p.backup), mnt, "-o", "rw,cache="+filepath.Join(dir, "cache")))
+	answer := uint(0x9360) // AUTOFS_IOC_READY
+	if r.status != 0 {
+		t.Errorf("the helper: %s", r)
+		answer = 0x9361 // AUTOFS_IOC_FAIL
+	}
+	check(t, unix.IoctlSetInt(int(control.Fd()), answer, int(binary.NativeEndian.Uint32(packet[8:]))))
+	<-done
+	if came.status != 0 {
+		t.Errorf("who came there: %s", came)
+	}
+	if r.status == 0 {
+		pid := daemonOf(t, mnt)
+		if r := run(asRoot(home.pitr, "umount", mnt)); r.status != 0 {
+			t.Errorf("umount: %s", r)
+		}
+		waitGone(t, pid)
+	}
+}
+
 // unsharing runs a script in namespaces of its own.
 func unsharing(command func(string, ...string) *exec.Cmd, flags, script string, args ...string) result {
 	return run(command("unshare", append([]string{flags, "bash", "-c", script, "bash"}, args...)...))
@@ -326,7 +431,7 @@ func mountHints(t *testing.T, p *past) {
 		t.Skip("what is missing has to be taken away: run the tests as root")
 	}
 	dir := newDirectory(t, "m")
-	mnt, cache := filepath.Join(dir, "mnt"), filepath.Join(dir, "cache")
+	mnt := filepath.Join(dir, "mnt")
 	check(t, os.Mkdir(mnt, 0o755))
 	check(t, home.give(mnt))
 	config := mountConfig(t, p.archives["tree"], p.backup)
@@ -338,7 +443,7 @@ func mountHints(t *testing.T, p *past) {
 		"a user without fusermount3": {`mount --bind /dev/null /usr/bin/fusermount3; ` + asUser, "install fuse3"},
 		"a user for others":          {`mount --bind /dev/null /etc/fuse.conf; ` + strings.Replace(asUser, "mount -C", "mount --allow-other -C", 1), "user_allow_other"},
 	} {
-		cmd := asRoot("unshare", "-m", "bash", "-c", strings.ReplaceAll(tt.script, "$UID_", fmt.Sprint(userID())), home.pitr, mnt, config, cache)
+		cmd := asRoot("unshare", "-m", "bash", "-c", strings.ReplaceAll(tt.script, "$UID_", fmt.Sprint(userID())), home.pitr, mnt, config, filepath.Join(dir, name))
 		r := run(cmd)
 		if r.status != 1 || !strings.Contains(r.stderr, "HINT: ") || !strings.Contains(r.stderr, tt.says) {
 			t.Errorf("%s: want %q: %s", name, tt.says, r)
@@ -362,6 +467,7 @@ func mountInNamespaces(t *testing.T, p *past) {
 		return
 	}
 	// Without a daemon left behind the namespace ends with its first process.
+	args[len(args)-1] += " of root's" // nobody else's is believed
 	const first = `exec "$1" mount -C "$2" --cache-dir "$6" "$3"`
 	cmd := asRoot("unshare", append([]string{"--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", first, "bash"}, args...)...)
 	check(t, cmd.Start())

@@ -253,13 +253,16 @@ func TestMount(t *testing.T) {
 	})
 	t.Run("without identity", func(t *testing.T) { t.Parallel(); mountWithoutIdentity(t, p) })
 	t.Run("background", func(t *testing.T) { t.Parallel(); mountInBackground(t, p) })
+	t.Run("at once", func(t *testing.T) { t.Parallel(); mountedAtOnce(t, p) })
 	t.Run("busy", func(t *testing.T) { t.Parallel(); mountBusy(t, p) })
 	t.Run("waited for", func(t *testing.T) { t.Parallel(); mountWaitedFor(t, p) })
 	t.Run("killed", func(t *testing.T) { t.Parallel(); mountKilled(t, p) })
 	t.Run("silent", func(t *testing.T) { t.Parallel(); mountSilent(t, p) })
+	t.Run("frozen", func(t *testing.T) { t.Parallel(); mountFrozen(t, p) })
 	t.Run("signals", func(t *testing.T) { t.Parallel(); mountSignals(t, p) })
 	t.Run("open files", func(t *testing.T) { t.Parallel(); mountOpenFiles(t, p) })
 	t.Run("fstab", func(t *testing.T) { t.Parallel(); mountByFstab(t, p) })
+	t.Run("automount", func(t *testing.T) { t.Parallel(); mountByAutomount(t, p) })
 	t.Run("hints", func(t *testing.T) { t.Parallel(); mountHints(t, p) })
 	t.Run("namespaces", func(t *testing.T) { t.Parallel(); mountInNamespaces(t, p) })
 	t.Run("as an archive", func(t *testing.T) { t.Parallel(); mountAsArchive(t, p) })
@@ -379,6 +382,42 @@ func mountInBackground(t *testing.T, p *past) {
 	}
 	if r := run(asRoot(home.pitr, "umount", mnt)); r.status != 1 || !strings.Contains(r.stderr, "nothing is mounted on") {
 		t.Errorf("umount again: %s", r)
+	}
+}
+
+// mountedAtOnce: of many who mount on one directory at the same time one does, and the
+// others say that it is mounted.
+func mountedAtOnce(t *testing.T, p *past) {
+	config := mountConfig(t, p.archives["tree"], p.backup)
+	dir := newDirectory(t, "m")
+	mnt := filepath.Join(dir, "mnt")
+	check(t, os.Mkdir(mnt, 0o755))
+	results := make([]result, 4)
+	var all sync.WaitGroup
+	for i := range results {
+		all.Go(func() {
+			results[i] = run(asRoot(home.pitr, "mount", config, mnt, "--cache-dir", fmt.Sprintf("%s/cache%d", dir, i/2)))
+		})
+	}
+	all.Wait()
+	mounted := 0
+	for _, r := range results {
+		switch {
+		case r.status == 0:
+			mounted++
+		case r.status != 1 || !strings.Contains(r.stderr, "is mounted there already"):
+			t.Errorf("%s", r)
+		}
+	}
+	if n := strings.Count(string(readFile(t, "/proc/self/mountinfo")), " "+mnt+" "); n != 1 || mounted != 1 {
+		t.Errorf("mounted %d times, and %d commands say so", n, mounted)
+	}
+	for isMounted(t, mnt) {
+		pid := daemonOf(t, mnt)
+		if r := run(asRoot(home.pitr, "umount", mnt)); r.status != 0 {
+			t.Fatalf("umount: %s", r)
+		}
+		waitGone(t, pid)
 	}
 }
 
