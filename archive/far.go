@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path"
 	"sync"
 
@@ -120,6 +121,31 @@ func (a *Archive) openWith(ctx context.Context, name wal.Name, open func(context
 	}
 	a.seen.Store(&v.id)
 	file.Object, file.err = a.store.Open(ctx, v.id.path(name))
+	return v, file, nil
+}
+
+// stated is what was found under a name, or why nothing was.
+type stated struct {
+	fs.FileInfo
+	err error
+}
+
+// statWith opens an archive and looks for a file, as openWith opens one.
+func (a *Archive) statWith(ctx context.Context, name wal.Name) (view, stated, error) {
+	var v view
+	var file stated
+	var guess string
+	questions := []func() error{func() (err error) { v, err = a.open(ctx); return err }}
+	if seen := a.seen.Load(); seen != nil && a.isFar() {
+		guess, file.err = seen.path(name), errNoAnswer // unless it comes to an end
+		questions = append(questions, func() error { file.FileInfo, file.err = a.store.Stat(ctx, guess); return nil })
+	}
+	err := a.together(questions...)
+	if err != nil || v.id.path(name) == guess {
+		return v, file, err
+	}
+	a.seen.Store(&v.id)
+	file.FileInfo, file.err = a.store.Stat(ctx, v.id.path(name))
 	return v, file, nil
 }
 

@@ -280,3 +280,45 @@ func TestFarPushStopsSendingWhatStandsThere(t *testing.T) {
 		t.Errorf("got %+v, error %v after %s, want it found at once", done, err, time.Since(began))
 	}
 }
+
+// stating tells when a stored file is looked for.
+type stating struct {
+	files.FS
+	asked chan string
+}
+
+func (s stating) Stat(ctx context.Context, name string) (fs.FileInfo, error) {
+	s.asked <- name
+	return s.FS.Stat(ctx, name)
+}
+
+// Each question takes the way there and back: the identity is read again, but nothing
+// waits for it once it is known where a file lies.
+func TestFarStatAsksForIdentityAndFileAtATime(t *testing.T) {
+	one := segments(1, 0x10, 1, 1)[0]
+	for _, form := range forms {
+		disk := archivetest.NewMemory()
+		push(t, newArchive(t, disk, form, archive.Options{}), one)
+		asked, wait := make(chan string, 100), false
+		a := distant(stating{hooked{FS: disk, open: func(name string, real func() (files.Object, error)) (files.Object, error) {
+			if name == "archive.json" && wait {
+				select {
+				case <-asked:
+				case <-time.After(10 * time.Second):
+					return nil, errIO
+				}
+			}
+			return real()
+		}}, asked})
+		for range 2 {
+			got, err := a.Stat(t.Context(), one.name)
+			if err != nil || got.Size != int64(mb) {
+				t.Fatalf("%v: got %+v, error %v", form, got, err)
+			}
+			for !wait && len(asked) > 0 {
+				<-asked
+			}
+			wait = true
+		}
+	}
+}

@@ -41,11 +41,11 @@ func (a *Archive) Stat(ctx context.Context, name wal.Name) (Found, error) {
 }
 
 func (a *Archive) look(ctx context.Context, name wal.Name) (Found, error) {
-	v, err := a.open(ctx)
+	v, file, err := a.statWith(ctx, name)
 	if err != nil {
 		return Found{}, err
 	}
-	info, err := v.store.Stat(ctx, v.id.path(name))
+	info, err := file.FileInfo, file.err
 	if isAbsent(err) {
 		err = v.proveNotThere(ctx, name)
 		if errors.Is(err, errAppeared) {

@@ -293,3 +293,79 @@ func TestACacheFileThatChangedOnDiskIsNotServed(t *testing.T) {
 	flip(t, strings.Join(found, ""), 5000)
 	wantContent(t, m.path(a.names[0]), a.files[a.names[0]])
 }
+
+func TestACacheThatOthersMayWriteToIsRefused(t *testing.T) {
+	t.Parallel()
+	needsFUSE(t)
+	key := strings.Repeat("0", keyLength)
+	for what, spoil := range map[string]func(root string) error{
+		"mode":            func(root string) error { return os.Chmod(root, 0o770) },
+		"mode of all":     func(root string) error { return os.Chmod(root, 0o702) },
+		"owner":           func(root string) error { return os.Chown(root, 65534, 0) },
+		"inner mode":      func(root string) error { return os.Chmod(filepath.Join(root, key), 0o770) },
+		"inner owner":     func(root string) error { return os.Chown(filepath.Join(root, key), 65534, 0) },
+		"symbolic link":   func(root string) error { return errors.Join(os.Rename(root, root+"2"), os.Symlink(root+"2", root)) },
+		"inner link":      func(root string) error { return errors.Join(os.Remove(root+"/"+key), os.Symlink("/tmp", root+"/"+key)) },
+		"not a directory": func(root string) error { return errors.Join(os.RemoveAll(root), os.WriteFile(root, nil, 0o600)) },
+	} {
+		root := filepath.Join(t.TempDir(), "cache")
+		c, err := openCache(CacheOptions{Dir: root, Bytes: 1 << 20}, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(c.close(), spoil(root)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = openCache(CacheOptions{Dir: root, Bytes: 1 << 20}, key)
+		if what == "not a directory" && err != nil {
+			continue // in whatever words
+		}
+		if !errors.Is(err, ErrCacheUnsafe) {
+			t.Errorf("%s: got %v, want %v", what, err, ErrCacheUnsafe)
+		}
+	}
+}
+
+// What somebody else put there, under the right name and with the right content even,
+// is fetched anew.
+func TestAFileOfAnotherUserInTheCacheIsNotServed(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 2)
+	cache := CacheOptions{Dir: t.TempDir()}
+	m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Cache: cache, Ahead: -1})
+	for _, name := range a.names[:2] {
+		wantContent(t, m.path(name), a.files[name])
+	}
+	files, _ := onDisk(t, cache.Dir)
+	away := filepath.Join(t.TempDir(), "away")
+	err := errors.Join(os.Chown(files[0], 65534, 65534), os.Rename(files[1], away), os.Symlink(away, files[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range a.names[:2] {
+		wantContent(t, m.path(name), a.files[name])
+	}
+	if got := m.tree.source.health.fetches.Load(); got != 4 {
+		t.Errorf("%d fetches, want both files fetched again", got)
+	}
+}
+
+// A cache whose disk is full says nothing of the archives.
+func TestAFullDiskIsNotTheArchivesFault(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 2)
+	b := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 2)
+	through, opened := counting(b)
+	m := mountOn(t, Options{
+		Archives: archive.Set{a.Archive, through}, Cache: CacheOptions{Dir: smallDisk(t, "900k")}, OnError: Fail, Ahead: -1,
+	})
+	wantFails(t, "Input/output error", "cat", m.path(a.names[0]))
+	for _, h := range m.tree.source.health.report(m.tree.source.cache).Archives {
+		if h.LastError != "" || !h.Up && h.Name == a.Name() && h.LastSuccess != nil {
+			t.Errorf("%+v", h)
+		}
+	}
+	if opened.Load() != 0 {
+		t.Errorf("the other archive was asked for it %d times", opened.Load())
+	}
+}

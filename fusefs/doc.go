@@ -17,6 +17,8 @@
 //   - No byte is served before it was verified: a segment as a whole, or, where
 //     it is large and compressed, the frame that holds the byte. A damaged file
 //     is an error (EIO) and a line in the log, never other bytes.
+//   - What is opened is what the archives have at that moment, not what they had
+//     when it was put into the cache; only while they cannot be asked it is that.
 //   - "No such file" (ENOENT) is told only with proof: the archive said so, and
 //     its identity was seen. Whatever else goes wrong is waited out, or EIO.
 //     That a file once was and is missing (a gap) makes no difference here:

@@ -1,8 +1,12 @@
 package fusefs
 
 import (
+	"bufio"
 	"bytes"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -39,6 +43,97 @@ func TestWhatWasExchangedIsNotServedFromTheCache(t *testing.T) {
 		if got := must(t, "cat", m.path(first.String())); got != string(other) {
 			t.Errorf("%s: what was set aside is still served", again)
 		}
+	}
+}
+
+// A history may change its size with its content: the kernel must not keep the old one.
+func TestAHistoryThatWasExchangedIsWholeAgain(t *testing.T) {
+	t.Parallel()
+	for _, f := range forms {
+		a := newArchive(t, archivetest.NewMemory(), f, mb, 3)
+		m := mountOn(t, Options{Archives: archive.Set{a.Archive}})
+		name := wal.HistoryName(2)
+		for i, text := range []string{"", "1\t0/2345678\tno recovery target specified, and more than before\n", "1\t0/2345678\tx\n"} {
+			if i > 0 {
+				if _, err := a.Quarantine(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+				wantFails(t, "No such file", "cat", m.path(name.String()))
+				a.put(t, name, []byte(text))
+			}
+			wantContent(t, m.path(name.String()), a.files[name.String()])
+		}
+	}
+}
+
+// Who has the old file open reads on in it, and who opens it then reads the new one.
+func TestWhoHasTheOldFileOpenReadsOnInIt(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"passed through", "served", "in parts"} {
+		a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 3)
+		m := mountOn(t, Options{Archives: archive.Set{a.Archive}, Ahead: -1})
+		m.refuse(way == "served")
+		if way == "in parts" {
+			m.tree.source.limit.Store(int64(mb) / 2)
+		}
+		first := parsedName(t, a.names[0])
+		before := a.files[first.String()]
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", `exec 3< "$1"; echo open; read x; cat <&3`, "sh", m.path(first.String()))
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(out)
+		if _, err := lines.ReadString('\n'); err != nil {
+			t.Fatal(err)
+		}
+		other := exchange(t, a, first)
+		wantContent(t, m.path(first.String()), other)
+		fmt.Fprintln(in)
+		if got, err := io.ReadAll(lines); err != nil || !bytes.Equal(got, before) {
+			t.Errorf("%s: %d bytes of the old one, %v", way, len(got), err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%s: %v", way, err)
+		}
+	}
+}
+
+// Of two archives that differ, the second one serves while the first is away.
+func TestAnotherArchivesContentIsAnotherFile(t *testing.T) {
+	t.Parallel()
+	a := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 3)
+	b := newArchive(t, archivetest.NewMemory(), treeZstd, mb, 3)
+	first := parsedName(t, a.names[0])
+	other := exchange(t, b, first)
+	h := &hooked{FS: a.fsys}
+	m := mountOn(t, Options{Archives: archive.Set{a.through(h), b.Archive}, Ahead: -1})
+	m.refuse(true)
+	same := m.path(a.names[1])
+	wantContent(t, same, a.files[a.names[1]])
+	for range 2 {
+		h.set(nil)
+		wantContent(t, m.path(first.String()), a.files[first.String()])
+		h.set(cut)
+		wantContent(t, m.path(first.String()), other)
+		wantContent(t, same, a.files[a.names[1]])
+	}
+	fetches := m.tree.source.health.fetches.Load()
+	for range 2 {
+		h.set(nil)
+		wantContent(t, same, a.files[a.names[1]])
+		h.set(cut)
+		wantContent(t, same, a.files[a.names[1]])
+	}
+	if again := m.tree.source.health.fetches.Load() - fetches; again > 1 {
+		t.Errorf("the same content was fetched %d times more", again)
 	}
 }
 

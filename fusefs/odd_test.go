@@ -166,3 +166,28 @@ func TestATornLastSegmentIsEIOWhateverTheArchiveSays(t *testing.T) {
 	m := mountOn(t, Options{Archives: archive.Set{a}, OnError: Fail})
 	wantFails(t, "Input/output error", "cat", m.path(last))
 }
+
+// An archive that keeps silent does not hold up what is in the cache, nor does it tell
+// that for longer than it takes to find out.
+func TestASilentArchiveDoesNotHoldTheCacheUp(t *testing.T) {
+	t.Parallel()
+	a, h, m := faulty(t, Options{Ahead: -1})
+	for _, name := range a.names[:3] {
+		wantContent(t, m.path(name), a.files[name])
+	}
+	h.set(func(ctx context.Context, op, name string) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	lookups := m.tree.source.health.lookups.Load()
+	for _, name := range a.names[:3] {
+		wantContent(t, m.path(name), a.files[name])
+	}
+	if m.tree.source.silent.Load() == 0 || m.tree.source.health.lookups.Load() == lookups {
+		t.Error("it was not asked")
+	}
+	if got := m.tree.source.health.fetches.Load(); got != 3 {
+		t.Errorf("%d fetches", got)
+	}
+	h.set(nil)
+}

@@ -66,7 +66,7 @@ type Options struct {
 
 // MemoryLimit is what a process that serves one mount should give the Go runtime
 // (runtime/debug.SetMemoryLimit): a listing of 100,000 segments leaves much to collect.
-const MemoryLimit = 72 << 20
+const MemoryLimit = 96 << 20
 
 const (
 	defaultRetry = 10 * time.Minute

@@ -51,7 +51,7 @@ const (
 	partingTime = time.Second
 
 	// mountMemory is what the memory of one that serves is kept near.
-	mountMemory = 96 << 20
+	mountMemory = fusefs.MemoryLimit
 )
 
 // serve mounts, and returns when the directory is not mounted any more, or a
