@@ -172,7 +172,12 @@ func mountOn(t testing.TB, o Options) *mount {
 // end unmounts and closes, once.
 func (m *mount) end(t testing.TB) func() {
 	return sync.OnceFunc(func() {
-		if err := m.Unmount(); err != nil {
+		err := m.Unmount()
+		// The kernel lets go of what a process had open a moment after its end.
+		for until := time.Now().Add(10 * time.Second); errors.Is(err, syscall.EBUSY) && time.Now().Before(until); err = m.Unmount() {
+			time.Sleep(20 * time.Millisecond)
+		}
+		if err != nil {
 			t.Error(err)
 			syscall.Unmount(m.dir, syscall.MNT_DETACH)
 		}

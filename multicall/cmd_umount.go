@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // umountCmd is `pitr umount`.
@@ -32,7 +33,7 @@ func (u *umountCmd) Run(ctx context.Context, c *call) error {
 	if u.Lazy {
 		err = c.unmountLazily(ctx, m)
 	} else {
-		err = unmount(ctx, point, plainly)
+		err = unmountPatiently(ctx, point)
 	}
 	switch {
 	case errors.Is(err, syscall.EBUSY):
@@ -43,6 +44,23 @@ func (u *umountCmd) Run(ctx context.Context, c *call) error {
 		return fmt.Errorf("unmount %s: %w", point, err)
 	}
 	return nil
+}
+
+// unmountPatiently unmounts what is not in use. The kernel lets go of what a process
+// had open a moment after that has ended: nobody is to be named then.
+func unmountPatiently(ctx context.Context, point string) error {
+	const tries, pause = 5, 100 * time.Millisecond
+	for n := 1; ; n++ {
+		err := unmount(ctx, point, plainly)
+		if !errors.Is(err, syscall.EBUSY) || n == tries {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // unmountLazily takes a mount out of sight. One whose daemon hangs is aborted: its users
