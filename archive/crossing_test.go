@@ -38,7 +38,7 @@ func flipCrossing(t testing.TB, disk files.FS, f form, n wal.Name) {
 }
 
 func TestCrossingRecordIsVerifiedUnlessItsBeginningIsNotThere(t *testing.T) {
-	all := segments(1, 0x10, 2, 7)
+	all := segments(2, 0x10, 2, 7) // the first timeline has no history
 	before, one := all[0], crossing(t, all[1])
 	for _, f := range raw {
 		for what, c := range map[string]struct {
@@ -61,7 +61,7 @@ func TestCrossingRecordIsVerifiedUnlessItsBeginningIsNotThere(t *testing.T) {
 			}, nil, nil},
 			"it cannot be read": {func(d *archivetest.Memory) files.FS { return unreadable(d, stored(f, before.name)) }, errIO, errIO},
 			"histories cannot be read": {func(d *archivetest.Memory) files.FS {
-				return unreadable(d, stored(f, wal.HistoryName(1)))
+				return unreadable(d, stored(f, wal.HistoryName(2)))
 			}, errIO, errIO},
 		} {
 			disk := archivetest.NewMemory()

@@ -18,7 +18,7 @@ func mountPitr(f *far) []string {
 // mountForAll is a service's mount, which the kernel reads from by itself.
 func mountForAll(f *far) []string {
 	words := mountPitr(f)
-	return append(words[:len(words)-1], "--allow-other", words[len(words)-1])
+	return append(words[:len(words)-1], "--allow-other", "--cache-dir", f.path("roots-cache"), words[len(words)-1])
 }
 
 // setUpMount makes the directories, and a configuration that reads from the mount.
