@@ -12,7 +12,7 @@ import (
 
 type agentFetchCmd struct {
 	agentData
-	UntilServerEnds bool   `help:"End when the server has ended, or a minute after the last call."`
+	UntilServerEnds bool   `help:"End when the server or its recovery has ended, or ten minutes after the last call."`
 	After           string `placeholder:"NAME" help:"Begin at once, with what comes after this file."`
 }
 

@@ -126,22 +126,26 @@ func TestNothingIsFetchedAheadOfAQuestion(t *testing.T) {
 		defer close(done)
 		want(t, r, all[0])
 	}()
-	waiting := func(n int64) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); s.at.Load() != n; time.Sleep(time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatalf("%d are under way, want %d", s.at.Load(), n)
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-		if got := s.at.Load(); got != n {
-			t.Errorf("%d are under way, want %d", got, n)
+	ahead := func() int {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.underWay()
+	}
+	for end := time.Now().Add(time.Minute); s.at.Load() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the question is not asked")
 		}
 	}
-	waiting(1)
+	// Whatever wants more meanwhile: the end of an earlier fetch, another call.
+	r.Start(all[0].name)
+	if n := ahead(); n != 0 {
+		t.Errorf("%d are fetched ahead of the question", n)
+	}
 	s.let <- struct{}{}
 	<-done
-	waiting(1) // one ahead, until it is known how long it takes
+	if n := ahead(); n != 1 { // until it is known how long one takes
+		t.Errorf("%d are fetched ahead after it, want one", n)
+	}
 	close(s.let)
 	want(t, r, all...)
 }

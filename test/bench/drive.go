@@ -33,12 +33,21 @@ type drive struct {
 }
 
 // run drives an archiver as the user of the bench.
-func (d drive) run(b *bench, m measurer) (s sample, err error) {
-	text, err := json.Marshal(d)
+func (d drive) run(b *bench, m measurer) (sample, error) {
+	return b.inAnotherProcess(m, driveArg, d.Environ, d)
+}
+
+// measurable is something that this program does in a process of its own, and tells
+// what it cost.
+type measurable interface{ measure(to *os.File) error }
+
+// inAnotherProcess has it done there, as the user of the bench.
+func (b *bench) inAnotherProcess(m measurer, arg string, environ []string, todo measurable) (s sample, err error) {
+	text, err := json.Marshal(todo)
 	if err != nil {
 		return s, err
 	}
-	cmd := b.command(d.Environ, string(m), driveArg, string(text))
+	cmd := b.command(environ, string(m), arg, string(text))
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()
@@ -48,11 +57,11 @@ func (d drive) run(b *bench, m measurer) (s sample, err error) {
 	return s, json.Unmarshal(out, &s)
 }
 
-func driven(args []string) int {
-	var d drive
-	err := json.Unmarshal([]byte(args[0]), &d)
+// measured is that process. todo is where the text is read to.
+func measured(text string, todo measurable) int {
+	err := json.Unmarshal([]byte(text), todo)
 	if err == nil {
-		err = d.measure(os.Stdout)
+		err = todo.measure(os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

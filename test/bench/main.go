@@ -29,10 +29,10 @@ func main() {
 		os.Exit(measure(os.Args[2:]))
 	}
 	if len(os.Args) > 2 && os.Args[1] == driveArg {
-		os.Exit(driven(os.Args[2:]))
+		os.Exit(measured(os.Args[2], new(drive)))
 	}
 	if len(os.Args) > 2 && os.Args[1] == recoverArg {
-		os.Exit(recovered(os.Args[2:]))
+		os.Exit(measured(os.Args[2], new(recovery)))
 	}
 	if len(os.Args) > 2 && os.Args[1] == adoptArg {
 		os.Exit(adopt(os.Args[2:]))

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,32 +32,8 @@ type recovery struct {
 }
 
 // run lets the server recover, as the user of the bench.
-func (r recovery) run(b *bench, m measurer, environ []string) (s sample, err error) {
-	text, err := json.Marshal(r)
-	if err != nil {
-		return s, err
-	}
-	cmd := b.command(environ, string(m), recoverArg, string(text))
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		return s, fmt.Errorf("%w: %s", err, said.String())
-	}
-	return s, json.Unmarshal(out, &s)
-}
-
-func recovered(args []string) int {
-	var r recovery
-	err := json.Unmarshal([]byte(args[0]), &r)
-	if err == nil {
-		err = r.measure(os.Stdout)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
+func (r recovery) run(b *bench, m measurer, environ []string) (sample, error) {
+	return b.inAnotherProcess(m, recoverArg, environ, r)
 }
 
 func (r recovery) measure(to *os.File) error {
