@@ -129,9 +129,6 @@ func fetcherRoom(prefetch int64, size wal.SegmentSize, free int64, held int) int
 // run serves calls until the fetcher is to end. after is a segment that PostgreSQL
 // has got already, or the zero Name.
 func (f *fetcher) run(ctx context.Context, after wal.Name) error {
-	// The collector must not take the processor that replay could have: what is
-	// fetched is bounded, and so is what may be left lying.
-	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(agentMemory)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
